@@ -1,0 +1,10 @@
+//! Compiles the .proto files with protox, so that no protoc is needed.
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let protos = ["proto/proc.proto", "proto/control.proto", "proto/member.proto"];
+    let fds = protox::compile(protos, ["proto"])?;
+    tonic_prost_build::configure().compile_fds(fds)?;
+    for p in protos {
+        println!("cargo:rerun-if-changed={p}");
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! The wire: messages, channels, errors.
+
+/// Generated from proto/.
+#[allow(missing_docs, clippy::all)]
+pub mod proto {
+    /// The process view.
+    pub mod proc {
+        tonic::include_proto!("krg.proc.v1");
+    }
+    /// Liveness.
+    pub mod member {
+        tonic::include_proto!("krg.member.v1");
+    }
+    /// This machine's own commands.
+    pub mod control {
+        tonic::include_proto!("krg.control.v1");
+    }
+}

@@ -1,0 +1,9 @@
+//! The kernel: one file per kernel interface, each a safe wrapper. The only crate with `unsafe`.
+
+pub mod clock;
+pub mod cred;
+pub mod feature;
+pub mod mount;
+pub mod ns;
+pub mod process;
+pub mod procfs;

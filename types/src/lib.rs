@@ -1,0 +1,12 @@
+//! The words every room uses: node ids, cluster pids, node lists, limits. No I/O, no tokio, no unsafe.
+
+pub mod file;
+pub mod limits;
+pub mod node;
+pub mod nodeset;
+pub mod pid;
+
+pub use file::{PidFile, SystemFile};
+pub use node::{NodeId, NodeState};
+pub use nodeset::NodeSet;
+pub use pid::GlobalPid;
