@@ -1,2 +1,100 @@
-//! x
-fn main(){}
+//! krgd: the daemon of one node.
+
+mod config;
+mod control;
+mod mount_process;
+mod mounts;
+mod shutdown;
+mod simulate;
+mod wire;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The daemon of one node of a krg cluster.
+///
+/// It needs no configuration file: without one it is a cluster of one, and shows this machine's
+/// processes under /cluster/proc. It stays in the foreground; SIGTERM ends it and its mounts.
+#[derive(Parser)]
+#[command(name = "krgd", version, after_help = EXAMPLES)]
+struct Args {
+    /// The configuration file; it may be absent if this is not given.
+    #[arg(long, short, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Says more: `info`, `debug`, or filters such as `krg_procview=debug`.
+    #[arg(long, env = "KRG_LOG", default_value = "warn", global = true)]
+    log: String,
+    /// Logs as JSON lines.
+    #[arg(long, global = true)]
+    log_json: bool,
+    /// Reads the configuration, prints it in full, and ends.
+    #[arg(long)]
+    check: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves one mount of the cluster's /proc (krgd starts these itself).
+    #[command(hide = true)]
+    MountProc {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Prints the processes of simulated nodes (behind `krg ps --simulate`).
+    #[command(hide = true)]
+    Simulate {
+        /// How many nodes.
+        nodes: u32,
+    },
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  krgd                          a cluster of one
+  krgd --config /etc/krg/krg.toml --log info
+  krgd --check                  what would be used
+
+Files:
+  /etc/krg/krg.toml             configuration, see packaging/krg.toml
+  /run/krg/krgd.sock            where `krg` reaches it
+";
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_log(&args);
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("krgd: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(args: &Args) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_json {
+        true => log.json().init(),
+        false => log.with_target(false).init(),
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Command::Simulate { nodes }) = args.command {
+        return simulate::print(nodes);
+    }
+    let config = config::Config::load(args.config.as_deref())?;
+    if args.check {
+        print!("{}", config.to_toml()?);
+        return Ok(());
+    }
+    match args.command {
+        Some(Command::MountProc { path }) => mount_process::run(&config, &path),
+        _ => wire::run(config, args.config),
+    }
+}

@@ -1,1 +1,38 @@
-//! .
+//! Texts of one process, as the cluster shows them. Pure functions: hostile bytes in; what does
+//! not parse is refused with `None`, and the caller serves an error.
+
+pub mod mask;
+pub mod root;
+pub mod stat;
+pub mod status;
+
+use crate::merge::text::number;
+use krg_types::{GlobalPid, NodeId};
+
+/// Where a process runs, and how its node's numbers map to the cluster's.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The node.
+    pub node: NodeId,
+    /// The cluster's number of that node's cpu 0.
+    pub cpu_base: u32,
+    /// Clock ticks from the cluster's boot to that node's boot.
+    pub start_shift_ticks: u64,
+}
+
+impl Place {
+    /// The cluster pid for a number of that node; 0 means "none" and stays. `None`: not a pid.
+    fn pid(&self, word: &[u8]) -> Option<u32> {
+        match number(word)? {
+            0 => Some(0),
+            n => Some(GlobalPid::new(self.node, u32::try_from(n).ok()?)?.raw()),
+        }
+    }
+
+    /// The same for a parent. The kernel's 0, "no parent", becomes the cluster's synthetic root,
+    /// save for a kernel thread: one tree, as tools expect, but no kernel thread in it.
+    fn parent(&self, word: &[u8], kthread: bool) -> Option<u32> {
+        let pid = self.pid(word)?;
+        Some(if pid == 0 && !kthread { root::PID } else { pid })
+    }
+}

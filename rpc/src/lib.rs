@@ -1,5 +1,10 @@
 //! The wire: messages, channels, errors.
 
+pub mod local;
+pub mod peers;
+pub mod pool;
+pub mod status;
+
 /// Generated from proto/.
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
@@ -16,3 +21,6 @@ pub mod proto {
         tonic::include_proto!("krg.control.v1");
     }
 }
+
+pub use prost;
+pub use tonic;

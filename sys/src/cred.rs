@@ -1,1 +1,98 @@
-//! .
+//! Acting as somebody else, one thread at a time.
+//!
+//! The C library's setuid() changes every thread of a process; the raw system calls change only
+//! the calling one (credentials(7)), which is what a server needs that answers many users.
+
+use std::io;
+use std::marker::PhantomData;
+
+/// Who a request is made for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Caller {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// This thread acts as a `Caller` until the value is dropped. Not `Send`: it is of one thread.
+#[derive(Debug)]
+pub struct ActingAs(PhantomData<*const ()>);
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn set_groups(groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the pointer and the length are of one live slice of gid_t (u32), only read.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
+}
+
+/// Real and saved ids stay root's, so that the thread can come back; the change of the effective
+/// uid from 0 clears the effective capabilities and sets the file system ids (capabilities(7)).
+fn set_effective(uid: u32, gid: u32) -> io::Result<()> {
+    const KEEP: libc::c_int = -1;
+    // SAFETY: plain integers; affects this thread alone.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, KEEP, gid, KEEP) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, KEEP, uid, KEEP) })
+}
+
+impl ActingAs {
+    /// Switches this thread, which must be root's. Root itself needs no switch.
+    ///
+    /// # Errors
+    /// EPERM if the thread may not switch; it is then root's again.
+    pub fn enter(caller: &Caller) -> io::Result<ActingAs> {
+        let guard = ActingAs(PhantomData);
+        if caller.uid != 0 || caller.gid != 0 {
+            set_groups(&caller.groups)?;
+            set_effective(caller.uid, caller.gid)?;
+        }
+        Ok(guard)
+    }
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        // The uid first: it brings back the capability to change the others.
+        // SAFETY: plain integers; affects this thread alone.
+        let back = check(unsafe { libc::syscall(libc::SYS_setresuid, -1, 0, -1) })
+            // SAFETY: as above.
+            .and_then(|()| check(unsafe { libc::syscall(libc::SYS_setresgid, -1, 0, -1) }))
+            .and_then(|()| set_groups(&[]));
+        if back.is_err() && nix::unistd::getuid().is_root() {
+            // A thread that cannot come back would serve the next caller as this one.
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_acts_as_nobody_and_comes_back() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root to switch users");
+            assert!(std::env::var_os("KRG_REQUIRE_ALL").is_none(), "must run as root in CI");
+            return;
+        }
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::set_permissions(secret.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        let nobody = Caller { uid: 65534, gid: 65534, groups: vec![65534] };
+        {
+            let _as = ActingAs::enter(&nobody).unwrap();
+            let denied = std::fs::read(secret.path()).unwrap_err();
+            assert_eq!(denied.kind(), io::ErrorKind::PermissionDenied);
+            let other = std::thread::spawn(|| nix::unistd::geteuid().is_root());
+            // A new thread inherits; what must hold is that threads that exist keep theirs.
+            assert!(!other.join().unwrap());
+        }
+        assert!(std::fs::read(secret.path()).is_ok());
+    }
+}

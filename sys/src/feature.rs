@@ -1,1 +1,51 @@
-//! .
+//! Kernel features that are newer than the oldest supported kernel, each with a fallback.
+//!
+//! `KRG_MASK` (a comma list of names, or `all`) hides them, so that the fallbacks are tested on
+//! new kernels too.
+
+/// A feature with a fallback.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Feature {
+    /// Time namespaces (5.6). Without: all nodes of a lab share one clock.
+    TimeNamespace,
+    /// pidfd_open(2) (5.3). Without: the end of a process is seen by looking.
+    Pidfd,
+    /// fsopen(2), fsmount(2) (5.2). Without: the private procfs is a real mount, detached.
+    MountApi,
+    /// FUSE readdirplus, parallel look-ups and symlink-free fast paths. Without: plain readdir.
+    FuseReaddirplus,
+}
+
+impl Feature {
+    /// Its name in `KRG_MASK`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Feature::TimeNamespace => "timens",
+            Feature::Pidfd => "pidfd",
+            Feature::MountApi => "mountapi",
+            Feature::FuseReaddirplus => "readdirplus",
+        }
+    }
+
+    /// Is it hidden by `KRG_MASK`?
+    pub fn masked(self) -> bool {
+        std::env::var("KRG_MASK").is_ok_and(|mask| is_masked(&mask, self.name()))
+    }
+}
+
+fn is_masked(mask: &str, name: &str) -> bool {
+    mask.split(',').map(str::trim).any(|m| m == name || m == "all")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_masked;
+
+    #[test]
+    fn a_mask_is_a_list_or_all() {
+        assert!(is_masked("all", "pidfd"));
+        assert!(is_masked("timens, pidfd", "pidfd"));
+        assert!(!is_masked("", "pidfd"));
+        assert!(!is_masked("pidfdx", "pidfd"));
+    }
+}

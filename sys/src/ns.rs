@@ -1,1 +1,92 @@
-//! .
+//! Namespaces: leaving those of the parent, entering those of another process.
+
+use nix::sched::CloneFlags;
+use std::fs;
+use std::io;
+use std::ops::BitOr;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// A set of kinds of namespaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Namespaces(i32);
+
+impl Namespaces {
+    /// Mount points.
+    pub const MOUNT: Namespaces = Namespaces(libc::CLONE_NEWNS);
+    /// Interfaces, addresses, ports.
+    pub const NET: Namespaces = Namespaces(libc::CLONE_NEWNET);
+    /// The host name.
+    pub const UTS: Namespaces = Namespaces(libc::CLONE_NEWUTS);
+    /// System V IPC and POSIX message queues.
+    pub const IPC: Namespaces = Namespaces(libc::CLONE_NEWIPC);
+    /// Process numbers, of the children only.
+    pub const PID: Namespaces = Namespaces(libc::CLONE_NEWPID);
+    /// The monotonic and the boot clock, of the children only.
+    pub const TIME: Namespaces = Namespaces(libc::CLONE_NEWTIME);
+
+    /// Are all kinds of `other` in this set?
+    pub fn contains(self, other: Namespaces) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    fn flags(self) -> CloneFlags {
+        CloneFlags::from_bits_retain(self.0)
+    }
+}
+
+impl BitOr for Namespaces {
+    type Output = Namespaces;
+    fn bitor(self, other: Namespaces) -> Namespaces {
+        Namespaces(self.0 | other.0)
+    }
+}
+
+/// Gives this process new namespaces of these kinds (`PID` and `TIME`: its next children).
+pub fn unshare(kinds: Namespaces) -> io::Result<()> {
+    Ok(nix::sched::unshare(kinds.flags())?)
+}
+
+/// Enters the namespaces of the process behind a pid file descriptor, all or none of them. The
+/// caller must be single-threaded for `MOUNT` and `TIME`; with `MOUNT`, its root and working
+/// directory become the other's root; with `PID`, its next children are born there.
+pub fn enter(pidfd: impl AsFd, kinds: Namespaces) -> io::Result<()> {
+    Ok(nix::sched::setns(pidfd, kinds.flags())?)
+}
+
+/// Has this kernel time namespaces?
+pub fn has_time() -> bool {
+    Path::new("/proc/self/ns/time").exists()
+}
+
+/// Tells the namespace of this `kind` (`pid`, `net`, `time`...) of a process from all others:
+/// `pid:[4026531836]`.
+pub fn id(pid: u32, kind: &str) -> io::Result<String> {
+    let link = fs::read_link(format!("/proc/{pid}/ns/{kind}"))?;
+    Ok(link.to_string_lossy().into_owned())
+}
+
+/// Sets the clocks of a time namespace that was just unshared and has no process yet: seconds
+/// added to the monotonic and to the boot clock.
+pub fn set_time_offsets(monotonic: i64, boot: i64) -> io::Result<()> {
+    let text = format!("monotonic {monotonic} 0\nboottime {boot} 0\n");
+    fs::write("/proc/self/timens_offsets", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_join() {
+        let both = Namespaces::NET | Namespaces::UTS;
+        assert!(both.contains(Namespaces::NET) && !both.contains(Namespaces::PID));
+    }
+
+    #[test]
+    fn threads_of_one_process_share_their_namespace() {
+        let me = std::process::id();
+        assert_eq!(id(me, "pid").unwrap(), id(me, "pid").unwrap());
+        assert!(id(me, "pid").unwrap().starts_with("pid:["));
+    }
+}

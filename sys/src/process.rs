@@ -1,1 +1,259 @@
-//! .
+//! Single processes: what they are, holding on to them, ending them, and what one sets for itself.
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+pub use nix::sys::signal::Signal;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+/// What `/proc/PID/stat` says first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stat {
+    /// Its number.
+    pub pid: u32,
+    /// Its short name.
+    pub name: String,
+    /// `R`, `S`, `D`, `T`, `t`, `Z`...
+    pub state: char,
+    /// Its parent's number, 0 if that is outside the namespace.
+    pub parent: u32,
+    /// When it started, in ticks since boot: with the pid, tells it from all others.
+    pub start: u64,
+}
+
+impl Stat {
+    /// Has it ended, and only waits for its parent to notice?
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// Reads the text of a `stat` file.
+pub fn parse_stat(text: &str) -> Option<Stat> {
+    // The name may hold blanks and parentheses itself: the last one ends it.
+    let (pid, rest) = text.split_once(" (")?;
+    let (name, rest) = rest.rsplit_once(") ")?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some(Stat { pid: pid.parse().ok()?, name: name.to_owned(), state, parent, start })
+}
+
+/// What the kernel says of a process; `None` if there is none with this number.
+pub fn stat(pid: u32) -> io::Result<Option<Stat>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse_stat(&String::from_utf8_lossy(&text))),
+        Err(e) if is_gone(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// When a process started, in ticks since boot; `None` if there is none with this number.
+pub fn start_time(pid: u32) -> io::Result<Option<u64>> {
+    Ok(stat(pid)?.map(|s| s.start))
+}
+
+/// Reading the /proc of a process that ends meanwhile says ESRCH.
+fn is_gone(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// Holds on to one process: never another that got its number.
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+impl PidFd {
+    /// The process with this number; `None` if there is none.
+    pub fn open(pid: u32) -> io::Result<Option<PidFd>> {
+        // SAFETY: plain numbers go in; no memory is passed.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        if fd < 0 {
+            let e = io::Error::last_os_error();
+            // EINVAL: the number is a thread's now, so the process that had it is gone.
+            let gone = is_gone(&e) || e.raw_os_error() == Some(libc::EINVAL);
+            return if gone { Ok(None) } else { Err(e) };
+        }
+        // SAFETY: the kernel made this descriptor for us just now and nobody else owns it.
+        Ok(Some(PidFd(unsafe { OwnedFd::from_raw_fd(fd as i32) })))
+    }
+
+    /// The process with this number that started then; `None` if it is gone, whoever has its
+    /// number now.
+    pub fn open_started(pid: u32, start: u64) -> io::Result<Option<PidFd>> {
+        let Some(fd) = PidFd::open(pid)? else { return Ok(None) };
+        // Looked at only after the descriptor holds the process, so a reuse cannot slip between.
+        Ok((start_time(pid)? == Some(start)).then_some(fd))
+    }
+
+    /// Sends a signal; `false` if the process has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<bool> {
+        let (fd, none) = (self.0.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: the descriptor is open; a null siginfo is what kill(2) would send.
+        let r = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, none, 0) };
+        if r == 0 {
+            return Ok(true);
+        }
+        let e = io::Error::last_os_error();
+        if is_gone(&e) { Ok(false) } else { Err(e) }
+    }
+
+    /// Waits for its end (a zombie has ended); `false` if it lives on after `timeout`.
+    pub fn wait_end(&self, timeout: Duration) -> io::Result<bool> {
+        wait_readable(self.0.as_fd(), timeout)
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for PidFd {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Waits until a descriptor has something to read, or its other end closed.
+pub fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+    let deadline = std::time::Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        // Rounded up: rounding down would spin through the last millisecond.
+        let left = left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left) {
+            Ok(n) => return Ok(n > 0),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Makes this process the parent of all orphans below it.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// Has this process killed when the thread that started it ends.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
+}
+
+/// Sets the short name that `ps` and `top` show (15 bytes of it).
+pub fn set_name(name: &str) -> io::Result<()> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    Ok(nix::sys::prctl::set_name(&name)?)
+}
+
+/// Has the command's process killed when the thread that starts it ends.
+///
+/// It also makes the command start by fork: the child of a process with a time namespace still to
+/// be entered may not share memory with it, as vfork does.
+pub fn kill_with_parent(command: &mut Command) -> &mut Command {
+    // SAFETY: prctl(2) is async-signal-safe and the closure neither allocates nor locks.
+    unsafe { command.pre_exec(die_with_parent) }
+}
+
+/// Has the command start with no signal blocked: it would inherit what this process blocks to read
+/// from a descriptor.
+pub fn unblock_signals(command: &mut Command) -> &mut Command {
+    let unblock = || {
+        let none = nix::sys::signal::SigSet::empty();
+        Ok(none.thread_set_mask()?)
+    };
+    // SAFETY: sigprocmask(2) is async-signal-safe; nothing is allocated or locked.
+    unsafe { command.pre_exec(unblock) }
+}
+
+/// Has the command's process lead a session whose terminal is its standard input.
+pub fn lead_terminal(command: &mut Command) -> &mut Command {
+    let lead = || {
+        nix::unistd::setsid()?;
+        // SAFETY: plain numbers go in; descriptor 0 is the command's own.
+        match unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: setsid(2) and ioctl(2) are async-signal-safe; nothing is allocated or locked.
+    unsafe { command.pre_exec(lead) }
+}
+
+/// Marks every descriptor above standard error to be closed when a program is executed: also
+/// those that whoever started this process left open.
+pub fn close_on_exec_all() -> io::Result<()> {
+    // SAFETY: plain numbers go in; descriptors stay open and owned by who owns them.
+    let r = unsafe {
+        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Rows and columns of a terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowSize(libc::winsize);
+
+impl WindowSize {
+    /// The size of the terminal behind a descriptor.
+    pub fn of(terminal: impl AsFd) -> io::Result<WindowSize> {
+        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+        let fd = terminal.as_fd().as_raw_fd();
+        // SAFETY: the kernel writes one winsize into `size`, which lives through the call.
+        match unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) } {
+            0 => Ok(WindowSize(size)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Gives the terminal behind a descriptor this size.
+    pub fn apply(self, terminal: impl AsFd) -> io::Result<()> {
+        let fd = terminal.as_fd().as_raw_fd();
+        // SAFETY: the kernel reads one winsize from `self`, which lives through the call.
+        match unsafe { libc::ioctl(fd, libc::TIOCSWINSZ, &self.0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let text = "77 (a) b (c)) T 5 77 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 9 9";
+        let stat = parse_stat(text).unwrap();
+        assert_eq!((stat.pid, stat.name.as_str(), stat.state), (77, "a) b (c)", 'T'));
+        assert_eq!((stat.parent, stat.start), (5, 123_456));
+        for bad in ["", "1", "1 (", "1 (a) S", "1 (a) S 1 2 3", "x (a) S 1"] {
+            assert_eq!(parse_stat(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_child_is_held_signalled_and_awaited() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let start = start_time(child.id()).unwrap().unwrap();
+        assert!(PidFd::open_started(child.id(), start + 1).unwrap().is_none());
+        let fd = PidFd::open_started(child.id(), start).unwrap().unwrap();
+        assert!(!fd.wait_end(Duration::from_millis(1)).unwrap());
+        assert!(fd.signal(Signal::SIGKILL).unwrap());
+        assert!(fd.wait_end(Duration::from_secs(5)).unwrap());
+        child.wait().unwrap();
+        assert!(!fd.signal(Signal::SIGKILL).unwrap());
+    }
+
+    #[test]
+    fn nobody_has_pid_zero() {
+        assert!(PidFd::open(4_194_304).unwrap().is_none());
+        assert_eq!(start_time(4_194_304).unwrap(), None);
+    }
+}

@@ -1,0 +1,94 @@
+# `make` lists the targets. Needed beforehand: a Rust toolchain, root (or sudo) and the package
+# registries; scripts/setup.sh installs the rest on Debian 12 or newer.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+# Where `make install` puts things; DESTDIR goes in front of all of them.
+DESTDIR ?=
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+# mount(8) looks for its helpers in /sbin, whatever PREFIX is.
+HELPERDIR ?= /sbin
+
+# The test binaries run one after another, the tests of one binary beside each other. Most of
+# their time goes into waiting for small clusters, so two threads pay even on one core; more than
+# four only make the deadlines tight.
+export RUST_TEST_THREADS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
+
+# Under CI a test that lacks something (root, a tool) fails; elsewhere it says so and is skipped.
+ifeq ($(CI),true)
+export KRG_REQUIRE_ALL := 1
+endif
+
+say = @printf '\n== %s\n' '$(1)'
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | column -t -s '|'
+
+.PHONY: build
+build: ## build everything for use here (target/debug)
+	$(CARGO) build --workspace
+
+.PHONY: release
+release: ## build everything optimised (target/release)
+	$(CARGO) build --workspace --release
+
+.PHONY: test
+test: ## install what the tests need, then formatting, lints, build and every test
+	$(call say,setup: the tools that the tests run)
+	@scripts/setup.sh test
+	$(call say,formatting)
+	$(CARGO) fmt --all --check
+	$(call say,lints)
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(call say,build)
+	$(CARGO) build --workspace
+	$(call say,tests (threads: $(RUST_TEST_THREADS)$(if $(KRG_REQUIRE_ALL),; nothing may be skipped)))
+	$(CARGO) test --workspace
+
+.PHONY: demo
+demo: ## a three-node cluster on this host: start it, look at it, stop it
+	$(call say,setup: what the demo needs)
+	@scripts/setup.sh run
+	$(call say,build)
+	$(CARGO) build --workspace
+	@scripts/demo.sh
+
+.PHONY: bench
+bench: ## print the performance tables
+	$(call say,setup: the tools that are measured)
+	@scripts/setup.sh test
+	$(call say,build)
+	$(CARGO) build --workspace --release
+	@scripts/bench.sh
+
+# No prerequisite: `sudo make install` must not build as root what `make release` has built.
+.PHONY: install
+install: ## install target/release to PREFIX (/usr/local), under DESTDIR if given
+	@test -x "$(TARGET_DIR)/release/krg" || $(MAKE) release
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" HELPERDIR="$(HELPERDIR)" \
+		scripts/install.sh install "$(TARGET_DIR)/release"
+
+.PHONY: uninstall
+uninstall: ## remove what install put there (the configuration stays)
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install.sh uninstall
+
+.PHONY: fmt
+fmt: ## format the sources
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: ## formatting and clippy, as the tests check them
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+.PHONY: clean
+clean: ## remove what was built
+	$(CARGO) clean

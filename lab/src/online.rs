@@ -1,0 +1,48 @@
+//! Asking a node's krgd whether it sees the whole cluster.
+
+use crate::state::Node;
+use anyhow::{Context, Result, bail};
+use krg_rpc::proto::control::WaitOnlineRequest;
+use krg_rpc::proto::control::control_client::ControlClient;
+use krg_types::limits::PROTOCOL_VERSION;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// The control socket of a node's krgd, as the host reaches it.
+fn socket(node: &Node) -> Option<PathBuf> {
+    let path = krg_rpc::local::SOCKET;
+    Some(PathBuf::from(format!("/proc/{}/root{path}", node.init?.pid)))
+}
+
+/// Returns once the node's krgd sees `online` nodes.
+pub async fn wait(node: &Node, online: u32, deadline: Instant) -> Result<()> {
+    let name = &node.hostname;
+    let socket = socket(node).with_context(|| format!("{name} is down"))?;
+    let channel = krg_rpc::local::connect(&socket).await.with_context(|| name.clone())?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let request = WaitOnlineRequest {
+        version: PROTOCOL_VERSION,
+        online,
+        timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+    };
+    // The daemon answers at the deadline; a little later we ask no more.
+    let patience = deadline + Duration::from_millis(200);
+    let mut client = ControlClient::new(channel);
+    let reply = timeout_at(patience, client.wait_online(request))
+        .await
+        .with_context(|| format!("{name}: krgd does not answer"))?
+        .with_context(|| format!("{name}: krgd refused the question"))?
+        .into_inner();
+    let missing: Vec<_> = reply
+        .nodes
+        .iter()
+        .filter(|n| n.state != "online")
+        .map(|n| format!("{} ({} {})", n.id, n.state, n.why).replace(" )", ")"))
+        .collect();
+    let seen = reply.nodes.len() - missing.len();
+    if seen < online as usize {
+        bail!("{name} sees {seen} of {online} nodes, not: {}", missing.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! `krg lab start`.
+
+use crate::args::StartArgs;
+use crate::message::{LINE_BYTES_MAX, Reply};
+use crate::name::{LABS, LabName};
+use crate::plan::Plan;
+use crate::state::{Lab, Node};
+use crate::{init, memory, online, stop};
+use anyhow::{Context, Result, anyhow, bail};
+use krg_sys::feature::Feature;
+use krg_sys::mount::{self, MsFlags};
+use krg_sys::{ns, process};
+use krg_types::limits::LAB_NODES_MAX;
+use nix::sys::stat::{Mode, umask};
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long the whole start may take.
+const START_MAX: Duration = Duration::from_secs(10);
+/// How long `krg names` may take.
+const NAMES_MAX: Duration = Duration::from_secs(2);
+/// Bytes of a log that an error shows.
+const TAIL_BYTES: u64 = 2000;
+/// The names that are there whatever `krg names` says.
+const OLD_NAMES: [&str; 4] = ["krgadm", "ssi-start", "ssi-stop", "mount.krgproc"];
+
+/// Starts a lab; when it fails or is interrupted, nothing stays.
+pub fn run(args: &StartArgs) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("a lab needs root for its namespaces: use sudo");
+    }
+    let nodes = args.nodes;
+    if !(1..=LAB_NODES_MAX).contains(&nodes) {
+        bail!("a lab has 1 to {LAB_NODES_MAX} nodes, not {nodes}");
+    }
+    memory::check(nodes)?;
+    process::close_on_exec_all()?;
+    umask(Mode::from_bits_truncate(0o022));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let took = runtime.block_on(start(args))?;
+    report(args, took)
+}
+
+async fn start(args: &StartArgs) -> Result<Duration> {
+    let begin = Instant::now();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let lab = describe(args).await?;
+    make_dir(&args.name)?;
+    let done = tokio::select! {
+        done = bring_up(&args.name, &lab, !args.no_wait, begin + START_MAX) => done,
+        _ = interrupt.recv() => Err(anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow!("terminated")),
+    };
+    if let Err(e) = done {
+        stop::clear(&args.name).context("cannot clear what was started")?;
+        return Err(e.context(format!("lab `{}` did not start", args.name)));
+    }
+    Ok(begin.elapsed())
+}
+
+/// What the lab is to be.
+async fn describe(args: &StartArgs) -> Result<Lab> {
+    let own = std::env::current_exe().context("cannot find this program's directory")?;
+    let programs = own.parent().unwrap_or(Path::new("/")).to_owned();
+    let krgd = programs.join("krgd");
+    if !krgd.is_file() && std::env::var_os(init::KRGD_ENV).is_none() {
+        bail!("{} is missing: build or install krgd beside krg-lab", krgd.display());
+    }
+    let plan = Plan { nodes: args.nodes, links: args.link };
+    Ok(Lab {
+        name: args.name.to_string(),
+        links: args.link,
+        old_names: old_names(&programs.join("krg")).await,
+        programs,
+        node_env: args.node_env.clone(),
+        own_clocks: ns::has_time() && !Feature::TimeNamespace.masked(),
+        keeper: None,
+        nodes: Lab::new_nodes(plan),
+    })
+}
+
+/// The names of older systems that krg answers to.
+async fn old_names(krg: &Path) -> Vec<String> {
+    let mut names: Vec<String> = OLD_NAMES.map(str::to_owned).into();
+    let mut command = tokio::process::Command::new(krg);
+    command.arg("names").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    // An older krg does not know the question: then these names are all.
+    if let Ok(Ok(out)) = timeout(NAMES_MAX, command.output()).await
+        && out.status.success()
+    {
+        let more = String::from_utf8_lossy(&out.stdout);
+        names.extend(more.lines().filter(|n| is_command_name(n)).map(str::to_owned));
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn is_command_name(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    (1..=32).contains(&name.len()) && !name.starts_with(['.', '-']) && name.bytes().all(inner)
+}
+
+/// Makes the lab's directory: whoever makes it has the name.
+fn make_dir(name: &LabName) -> Result<()> {
+    let dir = name.dir();
+    fs::create_dir_all(LABS).with_context(|| format!("cannot make {LABS}"))?;
+    match DirBuilder::new().mode(0o700).create(&dir) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            let option = name.option();
+            bail!(
+                "lab `{name}` is there already: see `krg lab status{option}`, end it with \
+                 `krg lab stop{option}`, or choose another --name"
+            )
+        }
+        made => made.with_context(|| format!("cannot make {}", dir.display())),
+    }
+}
+
+/// Everything between an empty directory and a cluster that sees itself.
+async fn bring_up(name: &LabName, lab: &Lab, wait: bool, deadline: Instant) -> Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount::mount_fs("krg-lab", &name.dir(), "tmpfs", flags, "mode=0700")
+        .context("cannot mount the lab's tmpfs")?;
+    lab.save(name)?;
+    let mut keeper = spawn_keeper(name, wait)?;
+    let out = keeper.stdout.take().context("a keeper without output")?;
+    let up = async {
+        keeper_reply(out.into(), name).await?;
+        if wait { all_online(name, deadline).await } else { Ok(()) }
+    };
+    match timeout_at(deadline, up).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(e)) => Err(explain(name, e)),
+        Err(_) => {
+            let seconds = START_MAX.as_secs();
+            Err(explain(name, anyhow!("not all nodes were ready after {seconds} s")))
+        }
+    }
+}
+
+fn spawn_keeper(name: &LabName, wait: bool) -> Result<Child> {
+    let path = name.keeper_log();
+    let log = File::options().create(true).append(true).open(&path);
+    let log = log.with_context(|| format!("cannot open {}", path.display()))?;
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("krg-lab")
+        .args(["keeper", "--name", name.as_str()])
+        .args((!wait).then_some("--no-wait"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log);
+    command.spawn().context("cannot start the lab's keeper")
+}
+
+/// The keeper's one line: all nodes are up, or why not.
+async fn keeper_reply(out: OwnedFd, name: &LabName) -> Result<()> {
+    let pipe = pipe::Receiver::from_owned_fd(out)?;
+    let mut text = Vec::new();
+    BufReader::new(pipe.take(LINE_BYTES_MAX as u64)).read_until(b'\n', &mut text).await?;
+    match serde_json::from_slice(&text) {
+        Ok(Reply::Done) => Ok(()),
+        Ok(Reply::Error(words)) => Err(anyhow!(words)),
+        Err(_) => Err(anyhow!("the keeper ended:\n{}", tail(&name.keeper_log()))),
+    }
+}
+
+/// Asks every node's krgd at once.
+async fn all_online(name: &LabName, deadline: Instant) -> Result<()> {
+    let lab = Lab::load(name)?;
+    let online = lab.plan().nodes;
+    let mut asked = JoinSet::new();
+    for node in lab.nodes {
+        asked.spawn(async move { online::wait(&node, online, deadline).await });
+    }
+    while let Some(answer) = asked.join_next().await {
+        answer??;
+    }
+    Ok(())
+}
+
+/// Adds what the first node that is not ready wrote.
+fn explain(name: &LabName, e: anyhow::Error) -> anyhow::Error {
+    let Ok(lab) = Lab::load(name) else { return e };
+    let failing = lab.nodes.iter().find(|n| !n.ready).or(lab.nodes.first());
+    let Some(node) = failing else { return e };
+    match tail(&krgd_log(name, node)) {
+        text if text.is_empty() => e.context(format!("{}: krgd wrote nothing", node.hostname)),
+        text => {
+            let more = format!("end of krgd's log on {}:\n{text}", node.hostname);
+            anyhow!("{e:#}\n{more}")
+        }
+    }
+}
+
+/// krgd's log: through the living node, or in what it wrote.
+fn krgd_log(name: &LabName, node: &Node) -> PathBuf {
+    let inside =
+        node.init.map(|i| PathBuf::from(format!("/proc/{}/root/var/log/krgd.log", i.pid)));
+    inside.filter(|p| p.exists()).unwrap_or_else(|| name.krgd_log(node.id))
+}
+
+/// The last lines of a file, as far as it can be read.
+fn tail(path: &Path) -> String {
+    let read = || {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        std::io::Result::Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    };
+    read().unwrap_or_default()
+}
+
+fn report(args: &StartArgs, took: Duration) -> Result<()> {
+    if args.json {
+        return crate::status::print(&args.name, true);
+    }
+    let (nodes, option) = (args.nodes, args.name.option());
+    let s = if nodes == 1 { "" } else { "s" };
+    println!("lab `{}`: {nodes} node{s} up in {:.2} s", args.name, took.as_secs_f64());
+    println!("  krg lab exec{option} 1 -- COMMAND    run a command on node 1");
+    println!("  krg lab shell{option} 1              a shell there");
+    println!("  krg lab stop{option}                 end it");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_never_paths() {
+        assert!(is_command_name("mount.krgproc") && is_command_name("where_pid"));
+        for bad in ["", "a/b", "..", "-x", "a b"] {
+            assert!(!is_command_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tail_is_bounded() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "x".repeat(5000) + "end\n").unwrap();
+        assert_eq!(tail(file.path()).len() as u64, TAIL_BYTES - 1);
+        assert!(tail(file.path()).ends_with("end"));
+        assert_eq!(tail(Path::new("/nonexistent")), "");
+    }
+}

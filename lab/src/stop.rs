@@ -1,0 +1,137 @@
+//! `krg lab stop`: ends a lab in whatever state it is.
+
+use crate::name::{LABS, LabName};
+use crate::scan::{Role, lab_processes};
+use crate::state::{Lab, Proc, lab_names};
+use anyhow::{Context, Result, bail};
+use krg_sys::mount::{mountinfo, umount_detach};
+use krg_sys::process::{PidFd, Signal};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long the keeper may take to end its lab itself.
+const KEEPER_MAX: Duration = Duration::from_millis(800);
+/// How long killed processes may take to be gone.
+const KILL_MAX: Duration = Duration::from_secs(5);
+/// Rounds of looking for what is left.
+const ROUNDS_MAX: u32 = 64;
+
+/// Ends one lab, or all.
+pub fn run(name: &LabName, all: bool) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("a lab is root's: use sudo");
+    }
+    let names = if all { all_names()? } else { BTreeSet::from([name.clone()]) };
+    if names.is_empty() {
+        println!("no lab is running");
+    }
+    for name in names {
+        if clear(&name)? {
+            println!("lab `{name}` ended");
+        } else {
+            println!("no lab `{name}` is running");
+        }
+    }
+    Ok(())
+}
+
+/// Every lab that has a directory or a process.
+fn all_names() -> Result<BTreeSet<LabName>> {
+    let running = lab_processes()?.into_iter().filter_map(|f| f.lab.parse().ok());
+    Ok(lab_names()?.into_iter().chain(running).collect())
+}
+
+/// Ends every process of a lab and removes its mounts and files; `false` if there was nothing.
+pub fn clear(name: &LabName) -> Result<bool> {
+    let mut found = end_keeper(name)?;
+    found |= kill_rest(name)?;
+    found |= unmount(&name.dir())?;
+    match fs::remove_dir_all(name.dir()) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        removed => {
+            removed.with_context(|| format!("cannot remove {}", name.dir().display()))?;
+            found = true;
+        }
+    }
+    // It stays while another lab is there.
+    let _ = fs::remove_dir(LABS);
+    Ok(found)
+}
+
+/// Lets the keeper end the lab: it is the parent of all nodes and sees when the last is gone.
+fn end_keeper(name: &LabName) -> Result<bool> {
+    let mut found = false;
+    for (_, proc) in processes(name)?.iter().filter(|(role, _)| *role == Some(Role::Keeper)) {
+        let Some(keeper) = proc.open()? else { continue };
+        found = true;
+        keeper.signal(Signal::SIGTERM)?;
+        keeper.signal(Signal::SIGCONT)?;
+        keeper.wait_end(KEEPER_MAX)?;
+    }
+    Ok(found)
+}
+
+/// Kills what is there without a keeper, or in spite of it.
+fn kill_rest(name: &LabName) -> Result<bool> {
+    let mut found = false;
+    let deadline = Instant::now() + KILL_MAX;
+    for _ in 0..ROUNDS_MAX {
+        let mut left: Vec<PidFd> = Vec::new();
+        for (_, proc) in processes(name)? {
+            // A zombie has ended: its parent is not ours to hurry.
+            left.extend(proc.open()?.filter(|p| !p.wait_end(Duration::ZERO).unwrap_or(false)));
+        }
+        if left.is_empty() {
+            return Ok(found);
+        }
+        found = true;
+        for process in &left {
+            process.signal(Signal::SIGKILL)?;
+        }
+        for process in left {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            if !process.wait_end(patience)? {
+                bail!("lab `{name}`: a killed process does not end (is its disk or mount hung?)");
+            }
+        }
+    }
+    bail!("lab `{name}`: processes appear faster than they are killed")
+}
+
+/// The lab's processes that its file tells and that /proc shows, pid 1 of each node first.
+fn processes(name: &LabName) -> Result<Vec<(Option<Role>, Proc)>> {
+    let mut all: Vec<(Option<Role>, Proc)> = lab_processes()?
+        .into_iter()
+        .filter(|f| f.lab == name.as_str())
+        .map(|f| (Some(f.role), f.proc))
+        .collect();
+    // A file that is missing or damaged tells nothing: then /proc is all there is.
+    if let Ok(lab) = Lab::load(name) {
+        let known = lab.nodes.iter().flat_map(|n| [n.init, n.boot]).chain([lab.keeper]).flatten();
+        for proc in known {
+            if proc.state().is_some() && !all.iter().any(|(_, p)| *p == proc) {
+                all.push((None, proc));
+            }
+        }
+    }
+    all.sort_by_key(|(role, _)| std::cmp::Reverse(*role));
+    Ok(all)
+}
+
+/// Takes every mount on and below a directory out of the tree, the latest first.
+fn unmount(dir: &Path) -> Result<bool> {
+    let mut found = false;
+    for _ in 0..ROUNDS_MAX {
+        let mounts = mountinfo("self").context("cannot read what is mounted")?;
+        let Some(last) = mounts.iter().rev().find(|m| m.mount_point.starts_with(dir)) else {
+            return Ok(found);
+        };
+        found = true;
+        umount_detach(&last.mount_point)
+            .with_context(|| format!("cannot unmount {}", last.mount_point.display()))?;
+    }
+    bail!("{} is mounted again and again", dir.display())
+}

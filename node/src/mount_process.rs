@@ -1,0 +1,70 @@
+//! A process of its own for one mount: its panics, hangs and upgrades are nobody else's, and it
+//! goes on serving while krgd is restarted.
+
+use crate::config::Config;
+use crate::shutdown;
+use anyhow::{Context, Result};
+use krg_cluster::Members;
+use krg_cluster::probe;
+use krg_procview::fs::Fs;
+use krg_procview::fuse::{self, View};
+use krg_procview::gather::Gather;
+use krg_sys::clock::{boot_ns, wall_ns};
+use krg_sys::mount::{self, MsFlags};
+use krg_sys::process;
+use krg_sys::procfs::{HidePid, Procfs};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between probes of a node that answers, while nobody may be looking.
+const PROBE_PERIOD: Duration = Duration::from_secs(5);
+/// What ps shows for it: `pkill krgd` must not take the mounts along.
+const NAME: &str = "krg-mount";
+
+/// Mounts the cluster's /proc on `at` and serves it until it is unmounted or asked to end.
+pub fn run(config: &Config, at: &Path) -> Result<()> {
+    process::set_name(NAME)?;
+    // One thread for what waits: the answers from memory are given by FUSE's own threads.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()?;
+    let procfs = Arc::new(Procfs::open(HidePid::default()).context("cannot open /proc")?);
+    let members = Arc::new(Members::new(config.node_id, &config.cluster, &config.nodes()));
+    let gather = runtime.block_on(async {
+        tokio::spawn(probe::run(members.clone(), boot_ns, PROBE_PERIOD));
+        let forget_after = Duration::from_secs(config.view.forget_after_s);
+        Gather::start(members.clone(), forget_after, boot_ns)
+    });
+    let fs = Arc::new(Fs::new(gather, procfs, boot_ns, wall_ns));
+    let view = View::new(fs, runtime.handle().clone());
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let session = fuse::mount(view, at, threads)?.spawn()?;
+    let served = std::thread::spawn(move || session.join());
+    // The tools reach what is this machine's own through the kernel's procfs inside the view.
+    let local = at.join(".local");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount::mount_fs("proc", &local, "proc", flags, "")
+        .with_context(|| format!("cannot mount proc on {}", local.display()))?;
+    println!("mounted");
+    runtime.block_on(async {
+        let ended = tokio::task::spawn_blocking(move || served.join());
+        tokio::select! {
+            asked = shutdown::asked() => {
+                asked?;
+                mount::umount_detach(at)?;
+                Ok(())
+            }
+            // Unmounted by somebody: that is a clean end.
+            ended = ended => match ended? {
+                Ok(result) => Ok(result?),
+                Err(_) => anyhow::bail!("the mount's thread panicked"),
+            },
+        }
+    })?;
+    // What still waits for a node must not hold the end up.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    Ok(())
+}

@@ -1,0 +1,2 @@
+//! x
+pub fn print(_n: u32) -> anyhow::Result<()> { Ok(()) }

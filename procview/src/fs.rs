@@ -1,0 +1,240 @@
+//! The view as a tree of names, without FUSE: what there is, what it says, who may see it.
+//!
+//! Everything that memory can answer is answered without waiting; what needs another node waits
+//! for it, with a deadline.
+
+pub mod cpu;
+mod list;
+mod live;
+mod lookup;
+mod names;
+mod process;
+mod text;
+
+use crate::caller::Asker;
+use crate::error::ViewError;
+use crate::gather::Gather;
+use crate::inode::{Fixed, Item, NodeFile, Who};
+use crate::merge;
+use crate::render::Place;
+use crate::store::NodeView;
+use krg_rpc::peers::Peer;
+use krg_sys::procfs::Procfs;
+use krg_types::file::PidFileKind;
+use krg_types::{NodeId, PidFile, SystemFile};
+use live::Recent;
+use names::Names;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A list of processes, or a whole-system file, is at most this old when it is opened.
+const MAX_AGE: Duration = Duration::from_millis(100);
+/// One process's texts are: a tool that lists first reads what the list came with.
+const PID_MAX_AGE: Duration = Duration::from_millis(1_000);
+
+/// The tree.
+pub struct Fs {
+    gather: Arc<Gather>,
+    procfs: Arc<Procfs>,
+    names: Names,
+    recent: Recent,
+    /// Shown as the time of everything.
+    since_ns: u64,
+    boot_ns: fn() -> u64,
+    wall_ns: fn() -> u64,
+}
+
+/// What kind of thing a name is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A directory.
+    Dir,
+    /// A text.
+    File,
+    /// A symbolic link.
+    Link,
+}
+
+/// What stat(2) says of an item.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attr {
+    /// What it is.
+    pub item: Item,
+    /// Its kind.
+    pub kind: Kind,
+    /// Permission bits.
+    pub perm: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// One name of a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// What it is.
+    pub attr: Attr,
+}
+
+/// The nodes shown now, with how their numbers map to the cluster's.
+pub(crate) struct Cluster {
+    nodes: Vec<(Peer, Arc<NodeView>, u32)>,
+    /// The largest boot clock offset: the node that booted first.
+    first_boot_ns: i64,
+}
+
+impl Cluster {
+    fn cpus(&self) -> u32 {
+        self.nodes.last().map_or(0, |(_, view, base)| base + view.facts.cpus)
+    }
+
+    fn place(&self, node: NodeId) -> Option<(Place, &Arc<NodeView>)> {
+        let (peer, view, cpu_base) = self.nodes.iter().find(|(p, ..)| p.id == node)?;
+        let behind = self.first_boot_ns.saturating_sub(offset_ns(peer));
+        let ticks = u128::from(view.facts.ticks_per_s) * u128::from(behind.unsigned_abs());
+        let start_shift_ticks = u64::try_from(ticks / 1_000_000_000).unwrap_or(0);
+        Some((Place { node, cpu_base: *cpu_base, start_shift_ticks }, view))
+    }
+}
+
+fn offset_ns(peer: &Peer) -> i64 {
+    peer.boot_offset_ns.map_or(0, |o| o.middle_ns)
+}
+
+impl Fs {
+    /// A tree over these values. `procfs` is this node's own /proc.
+    pub fn new(
+        gather: Arc<Gather>,
+        procfs: Arc<Procfs>,
+        boot_ns: fn() -> u64,
+        wall_ns: fn() -> u64,
+    ) -> Fs {
+        let names = Names::default();
+        let since_ns = wall_ns();
+        Fs { gather, procfs, names, recent: Recent::default(), since_ns, boot_ns, wall_ns }
+    }
+
+    /// The wall-clock time shown as the time of everything, ns since 1970.
+    pub fn since_ns(&self) -> u64 {
+        self.since_ns
+    }
+
+    pub(crate) fn cluster(&self) -> Cluster {
+        let mut cpu_base = 0;
+        let nodes = self.gather.shown().into_iter().map(|(peer, view)| {
+            let base = cpu_base;
+            cpu_base += view.facts.cpus;
+            (peer, view, base)
+        });
+        let nodes: Vec<_> = nodes.collect();
+        let first_boot_ns = nodes.iter().map(|(p, ..)| offset_ns(p)).max().unwrap_or(0);
+        Cluster { nodes, first_boot_ns }
+    }
+
+    fn cluster_facts(&self, cluster: &Cluster) -> merge::Facts {
+        let (boot, wall) = (i128::from((self.boot_ns)()), i128::from((self.wall_ns)()));
+        let uptime = boot + i128::from(cluster.first_boot_ns);
+        let number = |n: i128| u64::try_from(n).unwrap_or(0);
+        merge::Facts { btime: number((wall - uptime) / 1_000_000_000), uptime_ns: number(uptime) }
+    }
+
+    /// What stat(2) says.
+    ///
+    /// # Errors
+    /// ENOENT or ESRCH for what is no longer there.
+    pub fn attr(&self, item: Item) -> Result<Attr, ViewError> {
+        let (kind, perm) = shape(item);
+        let mut attr = Attr { item, kind, perm, uid: 0, gid: 0 };
+        let (node, who) = match item {
+            Item::Process(who) | Item::PidFile(who, _) => match who {
+                Who::Root => return Ok(attr),
+                Who::Process(pid, _) => (pid.node(), who),
+            },
+            Item::Entry(pid, ..) | Item::Task(pid, _) | Item::TaskFile(pid, ..) => {
+                // A thread that is not its group's leader has no row of its own.
+                let (uid, gid) = self.owner_of(pid).unwrap_or((0, 0));
+                return Ok(Attr { uid, gid, ..attr });
+            }
+            _ => return Ok(attr),
+        };
+        let view = self.gather.view(node).ok_or(ViewError::NoEntry)?;
+        let process = process::find(&view, who)?;
+        (attr.uid, attr.gid) = (process.uid, process.gid);
+        if matches!(item, Item::Process(_)) {
+            (attr.perm, attr.gid) = hidden(&view, attr.gid);
+        }
+        Ok(attr)
+    }
+}
+
+/// Mode and group of a process's directory: what hidepid hides on its owner is closed here.
+fn hidden(view: &NodeView, gid: u32) -> (u16, u32) {
+    match (view.facts.hidepid, view.facts.hidepid_gid) {
+        (0, _) => (0o555, gid),
+        (_, Some(exempt)) => (0o550, exempt),
+        (_, None) => (0o500, gid),
+    }
+}
+
+fn shape(item: Item) -> (Kind, u16) {
+    let of_file = |file: PidFile| match file.kind() {
+        PidFileKind::Text => (Kind::File, file.mode()),
+        PidFileKind::Link => (Kind::Link, 0o777),
+        PidFileKind::LinkDir | PidFileKind::TextDir | PidFileKind::TaskDir => {
+            (Kind::Dir, file.mode())
+        }
+    };
+    match item {
+        Item::Fixed(f) => match f {
+            Fixed::SelfLink | Fixed::ThreadSelf | Fixed::NodesSelf => (Kind::Link, 0o777),
+            Fixed::Nrnodes | Fixed::PidMax => (Kind::File, 0o444),
+            _ => (Kind::Dir, 0o555),
+        },
+        Item::System(_)
+        | Item::NodeFile(..)
+        | Item::ClusterFile(_)
+        | Item::MosixFile(..)
+        | Item::CpuList(_)
+        | Item::CpuFile(..) => (Kind::File, 0o444),
+        Item::NodeDir(_)
+        | Item::MosixDir(_)
+        | Item::CpuDir(_)
+        | Item::CpuTopology(_)
+        | Item::Process(_)
+        | Item::Task(..) => (Kind::Dir, 0o555),
+        Item::LocalPid(_) | Item::LocalName(_) => (Kind::Link, 0o777),
+        Item::PidFile(_, file) | Item::TaskFile(_, _, file) => of_file(file),
+        Item::Entry(_, PidFile::Fdinfo, _) => (Kind::File, 0o444),
+        Item::Entry(..) => (Kind::Link, 0o777),
+    }
+}
+
+/// Which files a fixed item needs from the nodes.
+fn needs(item: Item) -> u64 {
+    match item {
+        Item::System(f)
+        | Item::NodeFile(_, NodeFile::System(f))
+        | Item::ClusterFile(NodeFile::System(f)) => f.bit(),
+        // Its age is that of the load, which every node has.
+        Item::NodeFile(_, NodeFile::Age | NodeFile::State | NodeFile::Passes) => {
+            SystemFile::Loadavg.bit()
+        }
+        Item::MosixFile(..) => [
+            SystemFile::Stat,
+            SystemFile::Meminfo,
+            SystemFile::Cpuinfo,
+            SystemFile::Loadavg,
+        ]
+        .iter()
+        .fold(0, |bits, f| bits | f.bit()),
+        _ => 0,
+    }
+}
+
+/// The rights a live read is made with, and whether memory may answer in its stead.
+pub(crate) fn may_trace_all(asker: &Asker) -> bool {
+    asker.uid == 0
+}

@@ -1,0 +1,100 @@
+//! One process in the store: is it the one meant, and what does memory say of it.
+
+use super::{Fs, may_trace_all};
+use crate::caller::Asker;
+use crate::error::ViewError;
+use crate::inode::{Who, start_bits};
+use crate::render::{self, Place, mask};
+use crate::store::{NodeView, Process};
+use krg_types::{GlobalPid, PidFile};
+use std::sync::Arc;
+
+/// The process with this identity.
+pub(super) fn find(view: &NodeView, who: Who) -> Result<&Arc<Process>, ViewError> {
+    let Who::Process(pid, start) = who else { return Err(ViewError::NoEntry) };
+    let process = view.procs.get(&pid.local()).ok_or(ViewError::NoProcess)?;
+    match start_bits(process.start_ticks) == start {
+        true => Ok(process),
+        false => Err(ViewError::NoProcess),
+    }
+}
+
+impl Fs {
+    /// The process that has this cluster pid now.
+    pub(super) fn process_now(&self, pid: GlobalPid) -> Result<Arc<Process>, ViewError> {
+        let view = self.gather.view(pid.node()).ok_or(ViewError::NoEntry)?;
+        view.procs.get(&pid.local()).cloned().ok_or(ViewError::NoProcess)
+    }
+
+    pub(super) fn owner_of(&self, pid: GlobalPid) -> Result<(u32, u32), ViewError> {
+        self.process_now(pid).map(|p| (p.uid, p.gid))
+    }
+}
+
+/// A sampled text as the cluster shows it to this asker; `None`: memory may not answer, ask the
+/// owner.
+pub(super) fn text(
+    process: &Process,
+    file: PidFile,
+    place: &Place,
+    asker: &Asker,
+) -> Option<Result<Vec<u8>, ViewError>> {
+    if file == PidFile::Comm {
+        let comm = render::stat::parse(&process.texts[0]).map(|s| unescaped(s.comm));
+        return Some(comm.ok_or(ViewError::Malformed(place.node)));
+    }
+    let at = PidFile::SAMPLED.iter().position(|f| *f == file)?;
+    if process.oversize & file.bit() != 0 {
+        return None;
+    }
+    let raw = &process.texts[at];
+    match file {
+        PidFile::Stat => Some(stat(raw, place, may_trace_all(asker))),
+        PidFile::Status => {
+            let kthread = render::stat::parse(&process.texts[0]).is_some_and(|s| s.is_kthread());
+            let text = render::status::status(raw, place, kthread);
+            Some(text.ok_or(ViewError::Malformed(place.node)))
+        }
+        // Whether another user may read it is for the owner's kernel to say.
+        PidFile::Environ if !may_trace_all(asker) => None,
+        _ => Some(Ok(raw.to_vec())),
+    }
+}
+
+/// A stat text of a process or a thread.
+pub(super) fn stat(raw: &[u8], place: &Place, whole: bool) -> Result<Vec<u8>, ViewError> {
+    let text = render::stat::stat(raw, place).ok_or(ViewError::Malformed(place.node))?;
+    Ok(if whole { text } else { mask::hide(&text) })
+}
+
+/// The content of the file comm: stat writes a newline as `\n` and a backslash as `\\`
+/// (fs/proc/array.c, proc_task_name), comm does not.
+fn unescaped(comm: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(comm.len() + 1);
+    let mut bytes = comm.iter().copied().peekable();
+    while let Some(b) = bytes.next() {
+        let escaped = if b == b'\\' { bytes.peek().copied() } else { None };
+        match escaped {
+            Some(b'n') => out.push(b'\n'),
+            Some(b'\\') => out.push(b'\\'),
+            _ => {
+                out.push(b);
+                continue;
+            }
+        }
+        bytes.next();
+    }
+    out.push(b'\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescaped;
+
+    #[test]
+    fn comm_is_not_escaped() {
+        assert_eq!(unescaped(b"sleep"), b"sleep\n");
+        assert_eq!(unescaped(br"a\nb\\n\x"), b"a\nb\\n\\x\n");
+    }
+}

@@ -1,0 +1,377 @@
+//! Keeps what a viewer holds of every node in step with the nodes, while somebody looks.
+//!
+//! One subscription a node, asked for a sample when a reader finds the last one too old. A node
+//! that misses a deadline fails fast until a probe finds it again: readers then get its last
+//! known values at once.
+
+use crate::error::ViewError;
+use crate::store::NodeView;
+use arc_swap::ArcSwap;
+use krg_rpc::peers::{Peer, Peers};
+use krg_rpc::proto::proc as wire;
+use krg_rpc::proto::proc::proc_view_client::ProcViewClient;
+use krg_rpc::status::RpcError;
+use krg_rpc::tonic::Streaming;
+use krg_rpc::tonic::transport::Channel;
+use krg_types::limits::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION, WANTS_WAITING_MAX};
+use krg_types::{NodeId, SystemFile};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+
+/// A node that owes an answer and says nothing for so long has missed its deadline.
+const SILENCE_MAX: Duration = Duration::from_millis(500);
+/// A reader waits so long for samples, then takes what there is.
+const READER_WAITS_MAX: Duration = Duration::from_millis(800);
+/// A subscription nobody used for so long is ended: no viewer, no work.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// All nodes as this viewer knows them.
+pub struct Gather {
+    peers: Arc<dyn Peers>,
+    links: BTreeMap<NodeId, Link>,
+    /// A silent node's processes leave after this.
+    forget_after: Duration,
+    boot_ns: fn() -> u64,
+}
+
+struct Link {
+    view: Arc<ArcSwap<NodeView>>,
+    asks: mpsc::Sender<Ask>,
+}
+
+/// A reader wants something no older than this.
+struct Ask {
+    procs: bool,
+    files: u64,
+    max_age: Duration,
+    done: oneshot::Sender<()>,
+}
+
+/// How a node stands with this viewer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It answers.
+    Online,
+    /// It does not; its last known values are shown.
+    Stale,
+    /// It does not, and they have left, or there never were any.
+    Down,
+}
+
+impl Standing {
+    /// The word in `nodes/node<N>/state`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Standing::Online => "online",
+            Standing::Stale => "stale",
+            Standing::Down => "down",
+        }
+    }
+}
+
+impl Gather {
+    /// Starts a task for every peer on the current runtime.
+    pub fn start(
+        peers: Arc<dyn Peers>,
+        forget_after: Duration,
+        boot_ns: fn() -> u64,
+    ) -> Arc<Gather> {
+        let links = peers.all().into_iter().map(|peer| {
+            let (asks, queue) = mpsc::channel(WANTS_WAITING_MAX);
+            let view = Arc::new(ArcSwap::from_pointee(NodeView::new(peer.id)));
+            tokio::spawn(follow(peers.clone(), peer.id, view.clone(), queue));
+            (peer.id, Link { view, asks })
+        });
+        let links = links.collect();
+        Arc::new(Gather { peers, links, forget_after, boot_ns })
+    }
+
+    /// This node.
+    pub fn own(&self) -> NodeId {
+        self.peers.own()
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> Arc<str> {
+        self.peers.cluster()
+    }
+
+    /// Every configured node.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.links.keys().copied()
+    }
+
+    /// One node's values, whatever its standing.
+    pub fn view(&self, node: NodeId) -> Option<Arc<NodeView>> {
+        self.links.get(&node).map(|l| l.view.load_full())
+    }
+
+    /// How a node stands.
+    pub fn standing(&self, node: NodeId) -> Standing {
+        match self.peers.get(node) {
+            Some(peer) => self.standing_of(&peer),
+            None => Standing::Down,
+        }
+    }
+
+    fn standing_of(&self, peer: &Peer) -> Standing {
+        match peer.silent_for {
+            _ if peer.up => Standing::Online,
+            Some(silent) if silent < self.forget_after => Standing::Stale,
+            _ => Standing::Down,
+        }
+    }
+
+    /// The values of all nodes that are not down, with their peers, lowest number first.
+    pub fn shown(&self) -> Vec<(Peer, Arc<NodeView>)> {
+        let peers = self.peers.all().into_iter();
+        let shown = peers.filter(|p| self.standing_of(p) != Standing::Down);
+        shown.filter_map(|p| Some((self.view(p.id)?, p))).map(|(v, p)| (p, v)).collect()
+    }
+
+    /// The age of a value taken at `stamp_ns` of the node's clock, ns; never understated, and
+    /// `None` while the clocks have not been compared or there is no value.
+    pub fn age_ns(&self, peer: &Peer, stamp_ns: u64) -> Option<u64> {
+        let offset = peer.boot_offset_ns?.most_ns;
+        let now = i128::from((self.boot_ns)()) + i128::from(offset);
+        let age = now - i128::from(stamp_ns);
+        (stamp_ns != 0).then(|| u64::try_from(age.max(0)).unwrap_or(u64::MAX))
+    }
+
+    /// The same for a node's number.
+    pub fn age_of(&self, node: NodeId, stamp_ns: u64) -> Option<u64> {
+        self.age_ns(&self.peers.get(node)?, stamp_ns)
+    }
+
+    fn is_young(&self, peer: &Peer, stamp_ns: u64, max_age: Duration) -> bool {
+        self.age_ns(peer, stamp_ns).is_some_and(|age| u128::from(age) <= max_age.as_nanos())
+    }
+
+    /// What of a request a node's values are too old for.
+    fn missing(&self, peer: &Peer, procs: bool, files: u64, max_age: Duration) -> (bool, u64) {
+        let Some(view) = self.view(peer.id) else { return (false, 0) };
+        let procs = procs && !self.is_young(peer, view.procs_stamp_ns, max_age);
+        let old = SystemFile::ALL.into_iter().filter(|f| {
+            let stamp = view.files[f.id() as usize].stamp_ns;
+            files & f.bit() != 0 && !self.is_young(peer, stamp, max_age)
+        });
+        (procs, old.fold(0, |bits, f| bits | f.bit()))
+    }
+
+    /// Sees to it that values are no older than `max_age`, of all nodes or of one, where the
+    /// nodes answer in time; the others keep their last known ones.
+    pub async fn refresh(
+        &self,
+        only: Option<NodeId>,
+        procs: bool,
+        files: u64,
+        max_age: Duration,
+    ) {
+        let mut waiting = Vec::new();
+        for peer in self.peers.all().iter().filter(|p| p.up && only.is_none_or(|n| n == p.id)) {
+            let (procs, files) = self.missing(peer, procs, files, max_age);
+            let Some(link) = self.links.get(&peer.id).filter(|_| procs || files != 0) else {
+                continue;
+            };
+            let (done, answered) = oneshot::channel();
+            if link.asks.try_send(Ask { procs, files, max_age, done }).is_ok() {
+                waiting.push(answered);
+            }
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        let all = async {
+            for answered in waiting {
+                // An error is a node that failed: its last known values will do.
+                let _ = answered.await;
+            }
+        };
+        let _ = timeout(READER_WAITS_MAX, all).await;
+    }
+
+    /// One file of one process, read now.
+    ///
+    /// # Errors
+    /// EHOSTDOWN at once for a node that fails fast; the owner's kernel's errno.
+    pub async fn live(
+        &self,
+        node: NodeId,
+        mut ask: wire::LiveRequest,
+    ) -> Result<wire::LiveReply, ViewError> {
+        let peer = self.peers.get(node).ok_or(ViewError::NoEntry)?;
+        if !peer.up {
+            return Err(RpcError::Unreachable(node, "it is down".into()).into());
+        }
+        ask.version = PROTOCOL_VERSION;
+        ask.cluster = self.peers.cluster().to_string();
+        let mut client = client(peer.channel);
+        let failed = |e: RpcError| {
+            self.peers.failed(node, &e.to_string());
+            ViewError::from(e)
+        };
+        let deadline_ms = u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(0);
+        let reply = timeout(SILENCE_MAX, client.live(ask))
+            .await
+            .map_err(|_| failed(RpcError::deadline(node, deadline_ms)))?
+            .map_err(|status| failed(RpcError::from_status(node, &status)))?
+            .into_inner();
+        match reply.errno {
+            0 => Ok(reply),
+            errno => Err(ViewError::Kernel(errno)),
+        }
+    }
+}
+
+fn client(channel: Channel) -> ProcViewClient<Channel> {
+    ProcViewClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Serves the readers' asks of one node: subscribes when the first comes, and again after a
+/// failure when the next comes.
+async fn follow(
+    peers: Arc<dyn Peers>,
+    node: NodeId,
+    view: Arc<ArcSwap<NodeView>>,
+    mut asks: mpsc::Receiver<Ask>,
+) {
+    while let Some(first) = asks.recv().await {
+        let Some(peer) = peers.get(node).filter(|p| p.up) else { continue };
+        let subscription = Subscription {
+            node,
+            cluster: peers.cluster(),
+            view: &view,
+            // A new stream starts from nothing; readers keep the old values until it is whole.
+            next: NodeView::new(node),
+            waiting: BTreeMap::new(),
+            last_id: 0,
+            heard: Instant::now(),
+        };
+        if let Err(e) = subscription.run(peer.channel, first, &mut asks).await {
+            tracing::debug!(node = %node, error = %e, "subscription ended");
+            peers.failed(node, &e.to_string());
+        }
+    }
+}
+
+struct Subscription<'a> {
+    node: NodeId,
+    cluster: Arc<str>,
+    view: &'a ArcSwap<NodeView>,
+    next: NodeView,
+    waiting: BTreeMap<u64, oneshot::Sender<()>>,
+    last_id: u64,
+    /// When the node was last heard of on this stream.
+    heard: Instant,
+}
+
+impl Subscription<'_> {
+    async fn run(
+        mut self,
+        channel: Channel,
+        first: Ask,
+        asks: &mut mpsc::Receiver<Ask>,
+    ) -> Result<(), RpcError> {
+        let (wants, rx) = mpsc::channel(WANTS_WAITING_MAX);
+        self.ask(first, &wants);
+        let mut client = client(channel);
+        let open = timeout(SILENCE_MAX, client.watch(ReceiverStream::new(rx))).await;
+        let mut frames = open
+            .map_err(|_| self.silent())?
+            .map_err(|status| RpcError::from_status(self.node, &status))?
+            .into_inner();
+        self.heard = Instant::now();
+        loop {
+            let waits = !self.waiting.is_empty();
+            let until = self.heard + if waits { SILENCE_MAX } else { IDLE_MAX };
+            tokio::select! {
+                ask = asks.recv() => match ask {
+                    Some(ask) => self.ask(ask, &wants),
+                    None => return Ok(()),
+                },
+                frame = frames.message() => self.take(frame)?,
+                () = sleep_until(until) => match waits {
+                    true => self.last_look(&mut frames).await?,
+                    false => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn silent(&self) -> RpcError {
+        let ms = u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(0);
+        RpcError::deadline(self.node, ms)
+    }
+
+    /// The deadline has passed by our clock; if we were the ones who slept (stopped, or
+    /// starved of the processor), the answer may be here already.
+    async fn last_look(
+        &mut self,
+        frames: &mut Streaming<wire::Frame>,
+    ) -> Result<(), RpcError> {
+        match timeout(Duration::from_millis(1), frames.message()).await {
+            Ok(frame) => self.take(frame),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    fn ask(&mut self, ask: Ask, wants: &mpsc::Sender<wire::Want>) {
+        self.last_id += 1;
+        let want = wire::Want {
+            version: PROTOCOL_VERSION,
+            cluster: self.cluster.to_string(),
+            id: self.last_id,
+            procs: ask.procs,
+            files: ask.files,
+            max_age_ms: u32::try_from(ask.max_age.as_millis()).unwrap_or(u32::MAX),
+        };
+        if self.waiting.is_empty() {
+            self.heard = Instant::now();
+        }
+        if wants.try_send(want).is_ok() {
+            self.waiting.insert(self.last_id, ask.done);
+        }
+    }
+
+    fn take(
+        &mut self,
+        frame: Result<Option<wire::Frame>, krg_rpc::tonic::Status>,
+    ) -> Result<(), RpcError> {
+        let frame = frame
+            .map_err(|status| RpcError::from_status(self.node, &status))?
+            .ok_or_else(|| RpcError::Unreachable(self.node, "it ended the stream".into()))?;
+        self.heard = Instant::now();
+        let (answers, more) = (frame.answers, frame.more);
+        self.next
+            .apply(frame)
+            .map_err(|e| RpcError::Refused(self.node, format!("bad frame: {e}")))?;
+        if !more {
+            self.publish();
+        }
+        if let Some(done) = self.waiting.remove(&answers) {
+            let _ = done.send(());
+        }
+        Ok(())
+    }
+
+    /// Readers see whole answers only. What this stream has not been asked for yet stays as the
+    /// stream before it left it.
+    fn publish(&self) {
+        let old = self.view.load();
+        let mut new = self.next.clone();
+        if new.procs_stamp_ns == 0 {
+            new.procs_stamp_ns = old.procs_stamp_ns;
+            new.procs = old.procs.clone();
+        }
+        for (new, old) in new.files.iter_mut().zip(&old.files) {
+            if new.stamp_ns == 0 {
+                *new = old.clone();
+            }
+        }
+        self.view.store(Arc::new(new));
+    }
+}

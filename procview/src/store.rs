@@ -1,0 +1,236 @@
+//! What a viewer holds of one node: the last values it sent. Pure; `gather` fills it.
+
+use krg_rpc::proto::proc as wire;
+use krg_types::limits::{
+    CPUS_PER_NODE_MAX, NAME_BYTES_MAX, PROCS_PER_NODE_MAX, SAMPLED_TEXT_BYTES_MAX,
+    SYSTEM_FILE_BYTES_MAX,
+};
+use krg_types::{NodeId, PidFile, SystemFile};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One process of a node, as its owner sent it.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Process {
+    /// Ticks since the owner's boot.
+    pub start_ticks: u64,
+    /// Owner of its directory.
+    pub uid: u32,
+    /// Likewise the group.
+    pub gid: u32,
+    /// Texts to be read live; bits as in `PidFile`.
+    pub oversize: u64,
+    /// In the order of `PidFile::SAMPLED`.
+    pub texts: [Arc<[u8]>; PidFile::SAMPLED.len()],
+}
+
+/// One whole-system file.
+#[derive(Clone, Default, Debug)]
+pub struct SystemText {
+    /// The owner's boot clock when it was read; 0 = never.
+    pub stamp_ns: u64,
+    /// `None` where the node has no such file.
+    pub text: Option<Arc<[u8]>>,
+}
+
+/// The last known values of one node. Readers hold an `Arc` of it and never wait.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// Which node.
+    pub node: NodeId,
+    /// What seldom changes; empty until the first frame.
+    pub facts: Arc<wire::NodeFacts>,
+    /// The owner's boot clock when its processes were looked at; 0 = never.
+    pub procs_stamp_ns: u64,
+    /// The processes by the owner's pids.
+    pub procs: Arc<BTreeMap<u32, Arc<Process>>>,
+    /// In the order of their numbers.
+    pub files: [SystemText; SystemFile::ALL.len()],
+    /// Passes the owner has made.
+    pub passes: u64,
+}
+
+/// A frame that breaks the rules of the protocol; the stream is ended.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFrame {
+    /// A pid that Linux does not have.
+    #[error("process number {0}")]
+    Pid(u32),
+    /// More than fits.
+    #[error("more than {0} processes")]
+    TooMany(usize),
+    /// A text above its bound.
+    #[error("a text of {0} bytes")]
+    TooLong(usize),
+    /// Facts that cannot be.
+    #[error("facts of node {0} with {1} cpus")]
+    Facts(u32, u32),
+}
+
+impl NodeView {
+    /// Nothing known yet.
+    pub fn new(node: NodeId) -> NodeView {
+        NodeView {
+            node,
+            facts: Arc::default(),
+            procs_stamp_ns: 0,
+            procs: Arc::default(),
+            files: Default::default(),
+            passes: 0,
+        }
+    }
+
+    /// One whole-system file's text.
+    pub fn text(&self, file: SystemFile) -> Option<&[u8]> {
+        self.files[file.id() as usize].text.as_deref()
+    }
+
+    /// Takes in one frame. On an error the view is half done and must be thrown away.
+    ///
+    /// # Errors
+    /// When the frame breaks a bound.
+    pub fn apply(&mut self, frame: wire::Frame) -> Result<(), BadFrame> {
+        if let Some(facts) = frame.facts {
+            let sane = facts.hostname.len() <= NAME_BYTES_MAX;
+            if facts.node != self.node.get() || facts.cpus > CPUS_PER_NODE_MAX || !sane {
+                return Err(BadFrame::Facts(facts.node, facts.cpus));
+            }
+            self.facts = Arc::new(facts);
+        }
+        self.passes = self.passes.max(frame.passes);
+        for file in frame.files {
+            self.apply_file(file)?;
+        }
+        if frame.procs_stamp_ns != 0 {
+            self.procs_stamp_ns = frame.procs_stamp_ns;
+        }
+        if frame.full || !frame.gone.is_empty() || !frame.procs.is_empty() {
+            let procs = Arc::make_mut(&mut self.procs);
+            if frame.full {
+                procs.clear();
+            }
+            frame.gone.iter().for_each(|pid| drop(procs.remove(pid)));
+            for proc in frame.procs {
+                apply_proc(procs, proc)?;
+            }
+            if procs.len() > PROCS_PER_NODE_MAX {
+                return Err(BadFrame::TooMany(PROCS_PER_NODE_MAX));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_file(&mut self, file: wire::SystemFile) -> Result<(), BadFrame> {
+        // A file that a newer node has and this one does not know.
+        let Some(slot) = self.files.get_mut(file.id as usize) else { return Ok(()) };
+        slot.stamp_ns = file.stamp_ns;
+        if let Some(text) = file.text {
+            if text.len() > SYSTEM_FILE_BYTES_MAX {
+                return Err(BadFrame::TooLong(text.len()));
+            }
+            slot.text = (!text.is_empty()).then(|| text.into());
+        }
+        Ok(())
+    }
+}
+
+fn apply_proc(
+    procs: &mut BTreeMap<u32, Arc<Process>>,
+    proc: wire::Proc,
+) -> Result<(), BadFrame> {
+    if proc.pid == 0 || proc.pid >> krg_types::limits::LOCAL_PID_BITS != 0 {
+        return Err(BadFrame::Pid(proc.pid));
+    }
+    let slot = procs.entry(proc.pid).or_default();
+    if slot.start_ticks != proc.start_ticks {
+        *slot = Arc::default();
+    }
+    let process = Arc::make_mut(slot);
+    process.start_ticks = proc.start_ticks;
+    process.uid = proc.uid;
+    process.gid = proc.gid;
+    process.oversize = proc.oversize;
+    let texts =
+        [proc.stat, proc.status, proc.statm, proc.cmdline, proc.environ, proc.cgroup];
+    for (slot, text) in process.texts.iter_mut().zip(texts) {
+        let Some(text) = text else { continue };
+        if text.len() > SAMPLED_TEXT_BYTES_MAX {
+            return Err(BadFrame::TooLong(text.len()));
+        }
+        *slot = text.into();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn view() -> NodeView {
+        NodeView::new(NodeId::new(2).expect("a node"))
+    }
+
+    fn proc(pid: u32, start_ticks: u64, stat: Option<&[u8]>) -> wire::Proc {
+        wire::Proc { pid, start_ticks, stat: stat.map(<[u8]>::to_vec), ..Default::default() }
+    }
+
+    fn frame(procs: Vec<wire::Proc>, gone: Vec<u32>, full: bool) -> wire::Frame {
+        wire::Frame { procs, gone, full, ..Default::default() }
+    }
+
+    #[test]
+    fn deltas_add_up() {
+        let mut v = view();
+        v.apply(frame(vec![proc(7, 1, Some(b"a")), proc(8, 1, Some(b"b"))], vec![], true))
+            .unwrap();
+        let before = v.clone();
+        v.apply(frame(vec![proc(8, 1, None)], vec![7], false)).unwrap();
+        assert_eq!(v.procs.keys().copied().collect::<Vec<_>>(), [8]);
+        assert_eq!(&*v.procs[&8].texts[0], b"b");
+        assert_eq!(before.procs.len(), 2, "a reader's copy stays as it was");
+        v.apply(frame(vec![proc(8, 2, None)], vec![], false)).unwrap();
+        assert!(v.procs[&8].texts[0].is_empty(), "a reused pid inherits nothing");
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        for pid in [0, 1 << 22, u32::MAX] {
+            let bad = view().apply(frame(vec![proc(pid, 1, None)], vec![], false));
+            assert_eq!(bad, Err(BadFrame::Pid(pid)));
+        }
+        let long = vec![b'x'; SAMPLED_TEXT_BYTES_MAX + 1];
+        let bad = view().apply(frame(vec![proc(1, 1, Some(&long))], vec![], false));
+        assert_eq!(bad, Err(BadFrame::TooLong(long.len())));
+        let facts = wire::NodeFacts { node: 3, cpus: 1, ..Default::default() };
+        let other = wire::Frame { facts: Some(facts), ..Default::default() };
+        assert_eq!(view().apply(other), Err(BadFrame::Facts(3, 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            use krg_rpc::prost::Message;
+            if let Ok(frame) = wire::Frame::decode(bytes.as_slice()) {
+                let _ = view().apply(frame);
+            }
+        }
+
+        #[test]
+        fn any_frame_is_applied_or_refused(
+            pids in proptest::collection::vec((any::<u32>(), any::<u64>()), 0..20),
+            gone in proptest::collection::vec(any::<u32>(), 0..20),
+            files in proptest::collection::vec((any::<u32>(), any::<u64>()), 0..20),
+        ) {
+            let mut f = frame(pids.iter().map(|(p, s)| proc(*p, *s, None)).collect(), gone, false);
+            f.files = files
+                .into_iter()
+                .map(|(id, stamp_ns)| wire::SystemFile { id, stamp_ns, text: None })
+                .collect();
+            let mut v = view();
+            if v.apply(f).is_ok() {
+                prop_assert!(v.procs.keys().all(|p| *p > 0 && *p < 1 << 22));
+            }
+        }
+    }
+}

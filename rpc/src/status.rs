@@ -1,0 +1,55 @@
+//! Errors of the wire. The only file that turns a `tonic::Status` into something else.
+
+use krg_types::NodeId;
+use krg_types::limits::{CLUSTER_NAME_BYTES_MAX, PROTOCOL_VERSION};
+use tonic::{Code, Status};
+
+/// Why another node did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RpcError {
+    /// It did not answer in time, or its connection ended.
+    #[error("node {0} does not answer: {1}")]
+    Unreachable(NodeId, String),
+    /// It answered with something that is not of this protocol, version or cluster.
+    #[error("node {0} is not one of us: {1}")]
+    Refused(NodeId, String),
+}
+
+impl RpcError {
+    /// What a call's failure means.
+    pub fn from_status(node: NodeId, status: &Status) -> RpcError {
+        let why = match status.message() {
+            "" => format!("{:?}", status.code()),
+            message => message.to_owned(),
+        };
+        match status.code() {
+            Code::FailedPrecondition | Code::PermissionDenied | Code::Unimplemented => {
+                RpcError::Refused(node, why)
+            }
+            _ => RpcError::Unreachable(node, why),
+        }
+    }
+
+    /// The call took longer than it may.
+    pub fn deadline(node: NodeId, ms: u64) -> RpcError {
+        RpcError::Unreachable(node, format!("no answer within {ms} ms"))
+    }
+}
+
+/// Refuses a caller of another protocol version or another cluster.
+///
+/// # Errors
+/// FAILED_PRECONDITION, saying both sides' words.
+pub fn check_caller(ours: &str, version: u32, cluster: &str) -> Result<(), Status> {
+    if version != PROTOCOL_VERSION {
+        return Err(Status::failed_precondition(format!(
+            "protocol version {version}, this node speaks {PROTOCOL_VERSION}"
+        )));
+    }
+    if cluster.len() > CLUSTER_NAME_BYTES_MAX || cluster != ours {
+        return Err(Status::failed_precondition(format!(
+            "this node is of the cluster `{ours}`, not of yours"
+        )));
+    }
+    Ok(())
+}

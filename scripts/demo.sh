@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Three nodes on this host, a few processes on two of them, and the usual tools on node 1 that
+# see them all. The cluster is stopped again whatever happens.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+readonly LAB=demo
+readonly BIN=${KRG_BIN:-${CARGO_TARGET_DIR:-target}/debug}
+# Namespaces and mounts need root.
+as_root=()
+[[ $EUID -eq 0 ]] || as_root=(sudo --)
+
+krg() { "${as_root[@]}" "$(realpath -- "$BIN/krg")" "$@"; }
+on() { krg lab exec --name "$LAB" "$@"; }
+heading() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
+
+# show TITLE NODE CMD...: a command under its own name.
+show() {
+    local title=$1
+    shift
+    heading "$title"
+    on "$@"
+}
+
+# start_job NODE NAME: a process with a name of its own, which nobody waits for.
+start_job() {
+    on "$1" -- setsid --fork bash -c "exec -a $2 sleep 3600" </dev/null >/dev/null 2>&1
+    printf 'node %s: %s\n' "$1" "$2"
+}
+
+# Views are at most a moment old: read until the last of the jobs is seen.
+wait_for() {
+    local until=$((SECONDS + 10)) seen=""
+    while [[ $seen != *"$1"* ]]; do
+        ((SECONDS < until)) || {
+            printf 'demo: %s did not appear within 10 s\n' "$1" >&2
+            return 1
+        }
+        seen=$(on 1 -- krg ps -e -o args 2>/dev/null) || seen=""
+    done
+}
+
+stop() {
+    local status=$?
+    trap - EXIT INT TERM
+    heading "krg lab stop --name $LAB"
+    krg lab stop --name "$LAB" || status=1
+    exit "$status"
+}
+
+[[ -x $BIN/krg ]] || {
+    printf 'demo: %s is missing: run make build first\n' "$BIN/krg" >&2
+    exit 1
+}
+
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+heading "krg lab start 3 --name $LAB"
+krg lab start 3 --name "$LAB"
+
+heading "six processes on nodes 2 and 3"
+for job in ocean-model river-model cloud-model; do
+    start_job 2 "$job"
+done
+for job in render-frame-1 render-frame-2 render-frame-3; do
+    start_job 3 "$job"
+done
+wait_for ocean-model
+wait_for render-frame-3
+
+show "krg nodes status" 1 -- krg nodes status
+show "krg ps -e -o pid,user,psr,stat,args" 1 -- krg ps -e -o pid,user,psr,stat,args
+show "krg exec -- top -b -n1 | head -n 15" 1 -- sh -c 'krg exec -- top -b -n1 | head -n 15'
+show "krg exec -- free -h" 1 -- krg exec -- free -h
