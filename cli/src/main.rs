@@ -1,2 +1,38 @@
-//! x
-fn main(){}
+//! krg: one program for all commands, and for the old names of them.
+
+mod args;
+mod cmd;
+mod daemon;
+mod doctor;
+mod session;
+mod table;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    restore_sigpipe();
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let name = argv.first().map(Path::new).and_then(Path::file_name).unwrap_or(OsStr::new("krg"));
+    let name = name.to_string_lossy().into_owned();
+    let result = match name.as_str() {
+        "krgadm" => cmd::krgadm::run(argv),
+        "ssi-start" | "ssi-stop" => cmd::lab::run(&name, &argv[1..]),
+        "mount.krgproc" => cmd::mount_helper::mount(&argv[1..]),
+        "umount.krgproc" | "umount.fuse.krgproc" => cmd::mount_helper::umount(&argv[1..]),
+        _ => cmd::run(argv),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("{name}: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `krg nodes status | head -1` ends quietly, as other tools do, not with a panic.
+fn restore_sigpipe() {
+    krg_sys::process::default_sigpipe();
+}

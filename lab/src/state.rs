@@ -173,8 +173,11 @@ fn no_lab(name: &LabName) -> anyhow::Error {
     let others: Vec<_> =
         lab_names().unwrap_or_default().into_iter().map(|n| n.to_string()).collect();
     let option = name.option();
+    if name.dir().exists() {
+        return anyhow!("lab `{name}` is half made: end it with `krg lab stop{option}`");
+    }
     match others.join(", ") {
-        others if others.is_empty() || others == name.as_str() => {
+        others if others.is_empty() => {
             anyhow!("no lab `{name}` is running: start one with `krg lab start{option}`")
         }
         others => anyhow!(

@@ -23,7 +23,7 @@ struct Args {
     #[arg(long, short, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Says more: `info`, `debug`, or filters such as `krg_procview=debug`.
-    #[arg(long, env = "KRG_LOG", default_value = "warn", global = true)]
+    #[arg(long, env = "KRG_LOG", default_value = "warn,fuser=error", global = true)]
     log: String,
     /// Logs as JSON lines.
     #[arg(long, global = true)]
@@ -78,6 +78,7 @@ fn start_log(args: &Args) {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match args.log_json {
         true => log.json().init(),
         false => log.with_target(false).init(),

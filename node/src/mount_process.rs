@@ -32,8 +32,9 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
         .enable_all()
         .build()?;
     let procfs = Arc::new(Procfs::open(HidePid::default()).context("cannot open /proc")?);
-    let members = Arc::new(Members::new(config.node_id, &config.cluster, &config.nodes()));
     let gather = runtime.block_on(async {
+        let nodes = config.nodes();
+        let members = Arc::new(Members::new(config.node_id, &config.cluster, &nodes));
         tokio::spawn(probe::run(members.clone(), boot_ns, PROBE_PERIOD));
         let forget_after = Duration::from_secs(config.view.forget_after_s);
         Gather::start(members.clone(), forget_after, boot_ns)

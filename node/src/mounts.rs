@@ -14,10 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 /// A mount process has so long to say that it is mounted.
@@ -201,7 +200,7 @@ impl Mounts {
     /// From the start (or the adoption) of a mount process to its end.
     async fn one_life(&self, path: &Path) -> Result<End> {
         let record = record::read(&self.run_dir, path);
-        if let Some((record, process)) = record.and_then(|r| Some((r.clone(), r.process()?))) {
+        if let Some((record, process)) = record.and_then(|r| Some((r.clone(), Arc::new(r.process()?)))) {
             if record.stamp == self.stamp && is_ours(path) {
                 self.mounted(path, record.pid);
                 return self.watch(path, process, None).await;
@@ -228,7 +227,7 @@ impl Mounts {
         });
     }
 
-    async fn start(&self, path: &Path) -> Result<(Child, PidFd, Record)> {
+    async fn start(&self, path: &Path) -> Result<(Child, Arc<PidFd>, Record)> {
         let mut command = Command::new(std::env::current_exe()?);
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
@@ -252,12 +251,11 @@ impl Mounts {
                 bail!("the mount process does not get ready");
             }
         }
-        Ok((child, process, Record { pid, start, stamp: self.stamp.clone() }))
+        Ok((child, Arc::new(process), Record { pid, start, stamp: self.stamp.clone() }))
     }
 
-    async fn watch(&self, path: &Path, process: PidFd, child: Option<Child>) -> Result<End> {
+    async fn watch(&self, path: &Path, process: Arc<PidFd>, child: Option<Child>) -> Result<End> {
         let mut stopping = self.stopping.subscribe();
-        let process = AsyncFd::register(process)?;
         let end = match child {
             Some(mut child) => tokio::select! {
                 status = child.wait() => {
@@ -268,19 +266,19 @@ impl Mounts {
                     }
                 }
                 () = stopped(&mut stopping) => {
-                    stop_process(process.get_ref()).await;
+                    stop_process(&process).await;
                     let _ = child.wait().await;
                     End::Stopping
                 }
             },
             // Not a child of this krgd, so its status is not known; its mount tells.
             None => tokio::select! {
-                _ = process.readable() => match is_ours(path) {
+                _ = end_of(&process) => match is_ours(path) {
                     false => End::Unmounted,
                     true => End::Died("ended".into()),
                 },
                 () = stopped(&mut stopping) => {
-                    stop_process(process.get_ref()).await;
+                    stop_process(&process).await;
                     End::Stopping
                 }
             },
@@ -334,12 +332,27 @@ async fn pass_on(err: tokio::process::ChildStderr) -> String {
 }
 
 /// Asks a mount process to end, and sees to it.
-async fn stop_process(process: &PidFd) {
-    let Ok(ended) = AsyncFd::register(process) else { return };
-    let _ = process.signal(Signal::SIGTERM);
-    if timeout(STOP_MAX, ended.readable()).await.is_err() {
-        let _ = process.signal(Signal::SIGKILL);
-    }
+async fn stop_process(process: &Arc<PidFd>) {
+    let process = process.clone();
+    let stop = tokio::task::spawn_blocking(move || {
+        let _ = process.signal(Signal::SIGTERM);
+        if !process.wait_end(STOP_MAX).unwrap_or(true) {
+            let _ = process.signal(Signal::SIGKILL);
+        }
+    });
+    let _ = stop.await;
+}
+
+/// Tells when a process that is no child of ours has ended. A thread waits for it: it may wait
+/// for years, and holds up nothing when krgd ends.
+fn end_of(process: &Arc<PidFd>) -> oneshot::Receiver<()> {
+    let (tx, rx) = oneshot::channel();
+    let process = process.clone();
+    std::thread::spawn(move || {
+        while process.wait_end(Duration::from_secs(3_600)).is_ok_and(|ended| !ended) {}
+        let _ = tx.send(());
+    });
+    rx
 }
 
 /// The type of what is mounted exactly here.

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 
 /// Between probes of a node that answers.
 const PROBE_PERIOD: Duration = Duration::from_secs(1);
@@ -93,7 +93,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<()> {
     let nodes = pool::server()
         .add_service(MemberServer::new(identity).max_decoding_message_size(64 << 10))
         .add_service(serve::server(view))
-        .serve_with_incoming(TcpListenerStream::new(tcp));
+        .serve_with_incoming(pool::incoming(tcp));
     let commands = pool::server()
         .add_service(ControlServer::new(control).max_decoding_message_size(64 << 10))
         .serve_with_incoming(UnixListenerStream::new(local));

@@ -20,6 +20,8 @@ impl Namespaces {
     pub const UTS: Namespaces = Namespaces(libc::CLONE_NEWUTS);
     /// System V IPC and POSIX message queues.
     pub const IPC: Namespaces = Namespaces(libc::CLONE_NEWIPC);
+    /// Users and their capabilities: what lets somebody who is not root have the others.
+    pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER);
     /// Process numbers, of the children only.
     pub const PID: Namespaces = Namespaces(libc::CLONE_NEWPID);
     /// The monotonic and the boot clock, of the children only.
@@ -52,6 +54,14 @@ pub fn unshare(kinds: Namespaces) -> io::Result<()> {
 /// directory become the other's root; with `PID`, its next children are born there.
 pub fn enter(pidfd: impl AsFd, kinds: Namespaces) -> io::Result<()> {
     Ok(nix::sched::setns(pidfd, kinds.flags())?)
+}
+
+/// In a user namespace that was just unshared: this user and group stay who they were
+/// (user_namespaces(7)).
+pub fn keep_ids(uid: u32, gid: u32) -> io::Result<()> {
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1\n"))?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1\n"))
 }
 
 /// Has this kernel time namespaces?

@@ -1,7 +1,7 @@
 //! Single processes: what they are, holding on to them, ending them, and what one sets for itself.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-pub use nix::sys::signal::Signal;
+pub use nix::sys::signal::{SigSet, Signal};
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -114,12 +114,6 @@ impl AsFd for PidFd {
     }
 }
 
-impl AsRawFd for PidFd {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
 /// Waits until a descriptor has something to read, or its other end closed.
 pub fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
     let deadline = std::time::Instant::now() + timeout;
@@ -134,6 +128,40 @@ pub fn wait_readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> 
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// A write to a closed pipe ends this process, as it ends other tools (Rust ignores it).
+pub fn default_sigpipe() {
+    set_disposition(libc::SIGPIPE, libc::SIG_DFL);
+}
+
+/// Signals of the terminal's keys are for the child in front, not for who waits for it.
+pub fn ignore_terminal_signals() {
+    set_disposition(libc::SIGINT, libc::SIG_IGN);
+    set_disposition(libc::SIGQUIT, libc::SIG_IGN);
+}
+
+/// Before a command that `ignore_terminal_signals` must not be handed down to.
+pub fn with_terminal_signals(command: &mut Command) -> &mut Command {
+    // SAFETY: signal(2) is async-signal-safe, all that may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            set_disposition(libc::SIGINT, libc::SIG_DFL);
+            set_disposition(libc::SIGQUIT, libc::SIG_DFL);
+            Ok(())
+        })
+    }
+}
+
+/// Before a command: what this process has blocked to read it elsewhere is not blocked there.
+pub fn with_signals_unblocked(command: &mut Command, signals: SigSet) -> &mut Command {
+    // SAFETY: sigprocmask(2) is async-signal-safe, and nothing is allocated.
+    unsafe { command.pre_exec(move || Ok(signals.thread_unblock()?)) }
+}
+
+fn set_disposition(signal: libc::c_int, disposition: libc::sighandler_t) {
+    // SAFETY: SIG_DFL and SIG_IGN are no handlers; no code of ours runs in a signal's context.
+    unsafe { libc::signal(signal, disposition) };
 }
 
 /// Makes this process the parent of all orphans below it.

@@ -1,0 +1,127 @@
+//! The command line of `krg`.
+
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Makes a handful of Linux machines look like one.
+#[derive(Parser)]
+#[command(name = "krg", version, after_help = EXAMPLES, subcommand_required = true)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  krg ps --simulate 3          a first look: needs no root, no daemon
+  sudo krg lab start           three nodes on this machine
+  sudo krg lab exec 1 -- krg ps aux
+  krg ps -eo pid,psr,user,args     ps on the whole cluster
+  krg exec -- top                  any command on the whole cluster
+  krg nodes status
+  krg doctor
+";
+
+/// Every command.
+#[derive(Subcommand)]
+pub enum Command {
+    /// ps on the whole cluster (without options: ps aux)
+    #[command(disable_help_flag = true, after_help = PS_EXAMPLES)]
+    Ps(PsArgs),
+    /// Run any command with the cluster's /proc on /proc
+    #[command(after_help = EXEC_EXAMPLES)]
+    Exec(ExecArgs),
+    /// The nodes of the cluster
+    Nodes {
+        /// What about them.
+        #[command(subcommand)]
+        command: Option<NodesCommand>,
+    },
+    /// A whole cluster on this machine, to learn and to test (krg lab --help)
+    #[command(disable_help_flag = true, disable_help_subcommand = true)]
+    Lab(Rest),
+    /// What this machine lacks, and the command that mends it
+    Doctor {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the old names of these commands, one a line
+    #[command(hide = true)]
+    Names,
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+}
+
+const PS_EXAMPLES: &str = "\
+Examples:
+  krg ps aux
+  krg ps -eo pid,ppid,psr,user,args --sort=-pcpu
+  krg ps axf
+  krg ps --simulate 3
+";
+
+const EXEC_EXAMPLES: &str = "\
+Examples:
+  krg exec -- top
+  krg exec -- pstree -p
+  krg exec -- sh -c 'free -h; uptime; nproc --all'
+
+The command runs on this machine, in a mount namespace of its own: only what it sees under
+/proc and /sys/devices/system/cpu is the cluster's. Its exit code is passed on.
+";
+
+/// `krg ps`.
+#[derive(Args)]
+pub struct PsArgs {
+    /// Options and arguments of ps(1); or `--simulate N`: the processes of N simulated nodes
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PS-OPTIONS")]
+    pub rest: Vec<OsString>,
+}
+
+/// `krg exec`.
+#[derive(Args)]
+pub struct ExecArgs {
+    /// Where the cluster's /proc is mounted [default: where krgd says]
+    #[arg(long, value_name = "DIR")]
+    pub view: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Arguments that another program reads.
+#[derive(Args)]
+pub struct Rest {
+    /// Passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<OsString>,
+}
+
+/// `krg nodes`.
+#[derive(Subcommand)]
+pub enum NodesCommand {
+    /// Who is there
+    #[command(after_help = "Examples:\n  krg nodes status\n  krg nodes status -n 2,4-6 --json")]
+    Status {
+        /// Only these nodes, such as 2,3,6-10
+        #[arg(long, short, value_name = "LIST")]
+        nodes: Option<krg_types::NodeSet>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}

@@ -1,0 +1,42 @@
+//! Man pages and completions, made from the command line's own description.
+
+use crate::args::Cli;
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use std::path::Path;
+
+/// Writes the man pages of krg and its commands into a directory.
+pub fn man(dir: &Path) -> Result<u8> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let mut krg = Cli::command().disable_help_subcommand(true);
+    krg.build();
+    write(dir, &krg, "krg".to_owned())?;
+    for command in krg.get_subcommands().filter(|c| !c.is_hide_set()) {
+        write(dir, command, format!("krg-{}", command.get_name()))?;
+    }
+    for (name, text) in MORE {
+        std::fs::write(dir.join(name), text)?;
+    }
+    Ok(0)
+}
+
+fn write(dir: &Path, command: &clap::Command, name: String) -> Result<()> {
+    let page = clap_mangen::Man::new(command.clone().name(name.clone()));
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    std::fs::write(dir.join(format!("{name}.1")), text)?;
+    Ok(())
+}
+
+/// Pages that are not made from clap's description.
+const MORE: [(&str, &str); 3] = [
+    ("krgd.8", include_str!("../../man/krgd.8")),
+    ("krg-proc.5", include_str!("../../man/krg-proc.5")),
+    ("mount.krgproc.8", include_str!("../../man/mount.krgproc.8")),
+];
+
+/// Prints completions.
+pub fn completions(shell: clap_complete::Shell) -> Result<u8> {
+    clap_complete::generate(shell, &mut Cli::command(), "krg", &mut std::io::stdout());
+    Ok(0)
+}

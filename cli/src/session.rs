@@ -1,0 +1,158 @@
+//! A command with the cluster's /proc on /proc, in a mount namespace of its own.
+
+use crate::daemon;
+use anyhow::{Context, Result, bail};
+use krg_sys::mount::{bind, make_slave_recursive, rbind, umount_detach};
+use krg_sys::ns::{Namespaces, keep_ids, unshare};
+use krg_sys::process::{self, PidFd, SigSet, Signal, ignore_terminal_signals, with_terminal_signals};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+
+/// What is covered, and with what of the view.
+const COVERS: [(&str, &str); 3] = [
+    // sysctl(8) insists on the kernel's own /proc/sys; only pid_max in it is the cluster's.
+    (".local/sys", "/proc/sys"),
+    ("sys/kernel/pid_max", "/proc/sys/kernel/pid_max"),
+    (".sys/cpu", "/sys/devices/system/cpu"),
+];
+
+/// Runs a command on the view at `view`, or where krgd has it; returns the exit code.
+pub fn run(view: Option<PathBuf>, command: &[OsString]) -> Result<u8> {
+    let Some((program, args)) = command.split_first() else { bail!("no command") };
+    let (view, server) = find(view)?;
+    let mut supervisor = Supervisor::new(server)?;
+    cover(&view)?;
+    ignore_terminal_signals();
+    let mut command = Command::new(program);
+    with_terminal_signals(command.args(args));
+    supervisor.unblock_in(&mut command);
+    match command.spawn() {
+        Ok(child) => Ok(code(supervisor.wait(child)?)),
+        Err(e) => {
+            eprintln!("krg: {}: {e}", program.to_string_lossy());
+            // As the shell has it.
+            Ok(if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
+        }
+    }
+}
+
+/// The exit code to pass on.
+fn code(status: ExitStatus) -> u8 {
+    let signal = || 128 + status.signal().unwrap_or(0);
+    u8::try_from(status.code().unwrap_or_else(signal)).unwrap_or(u8::MAX)
+}
+
+/// The view, and the process that serves it.
+fn find(view: Option<PathBuf>) -> Result<(PathBuf, Option<PidFd>)> {
+    let status = daemon::status();
+    let mounts = status.as_ref().map_or(&[][..], |s| &s.mounts);
+    let wanted = |path: &str| view.as_ref().is_none_or(|v| v == Path::new(path));
+    let mount = mounts.iter().find(|m| wanted(&m.path) && m.pid != 0);
+    match (mount, view) {
+        (Some(mount), _) => {
+            let pid = mount.pid;
+            Ok((mount.path.clone().into(), PidFd::open(pid).ok().flatten()))
+        }
+        (None, Some(view)) => Ok((view, None)),
+        (None, None) => {
+            let status = status.context("no view of the cluster to run in")?;
+            let states: Vec<String> =
+                status.mounts.iter().map(|m| format!("{}: {}", m.path, m.state)).collect();
+            bail!("krgd has nothing mounted ({})", states.join("; "))
+        }
+    }
+}
+
+fn cover(view: &Path) -> Result<()> {
+    let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    if own.0 == 0 {
+        unshare(Namespaces::MOUNT).context("cannot make a mount namespace")?;
+    } else {
+        // Somebody who is not root may do it in a user namespace, where the kernel allows that.
+        unshare(Namespaces::USER | Namespaces::MOUNT).context(
+            "cannot make a user namespace: run as root, or \
+             `sysctl -w kernel.unprivileged_userns_clone=1`",
+        )?;
+        keep_ids(own.0, own.1).context("cannot map this user")?;
+    }
+    // What krgd mounts and unmounts later is still seen here; nothing goes the other way.
+    make_slave_recursive(Path::new("/"))?;
+    let what = |from: &Path, to: &str| format!("cannot put {} on {to}", from.display());
+    rbind(view, Path::new("/proc")).with_context(|| what(view, "/proc"))?;
+    for (from, to) in COVERS {
+        let from = Path::new("/proc").join(from.trim_start_matches('/'));
+        let to_path = Path::new(to);
+        let done = if from.is_dir() { rbind(&from, to_path) } else { bind(&from, to_path) };
+        done.with_context(|| what(&from, to))?;
+    }
+    Ok(())
+}
+
+/// Waits for the command, passes signals on to it, and takes the covers away should the view's
+/// server die: the kernel's own /proc then shows through, instead of an error for every name.
+struct Supervisor {
+    server: Option<PidFd>,
+    signals: SignalFd,
+    mask: SigSet,
+}
+
+impl Supervisor {
+    fn new(server: Option<PidFd>) -> Result<Supervisor> {
+        let mask: SigSet = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
+        mask.thread_block()?;
+        let signals = SignalFd::new(&mask)?;
+        Ok(Supervisor { server, signals, mask })
+    }
+
+    fn unblock_in(&self, command: &mut Command) {
+        process::with_signals_unblocked(command, self.mask);
+    }
+
+    fn wait(&mut self, mut child: Child) -> Result<ExitStatus> {
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            let signalled = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
+            let mut fds = vec![signalled];
+            if let Some(server) = &self.server {
+                fds.push(PollFd::new(server.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let ended = fds.get(1).is_some_and(|fd| fd.any() == Some(true));
+            if fds[0].any() == Some(true) {
+                self.pass_on(&child)?;
+            }
+            if ended {
+                self.server = None;
+                uncover();
+            }
+        }
+    }
+
+    fn pass_on(&self, child: &Child) -> Result<()> {
+        let Some(info) = self.signals.read_signal()? else { return Ok(()) };
+        let signal = Signal::try_from(i32::try_from(info.ssi_signo)?)?;
+        if signal != Signal::SIGCHLD {
+            if let Some(fd) = PidFd::open(child.id())? {
+                fd.signal(signal)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn uncover() {
+    for path in ["/sys/devices/system/cpu", "/proc"] {
+        let _ = umount_detach(Path::new(path));
+    }
+}
