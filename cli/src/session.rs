@@ -86,7 +86,7 @@ fn cover(view: &Path) -> Result<()> {
     let what = |from: &Path, to: &str| format!("cannot put {} on {to}", from.display());
     rbind(view, Path::new("/proc")).with_context(|| what(view, "/proc"))?;
     for (from, to) in COVERS {
-        let from = Path::new("/proc").join(from.trim_start_matches('/'));
+        let from = view.join(from);
         let to_path = Path::new(to);
         let done = if from.is_dir() { rbind(&from, to_path) } else { bind(&from, to_path) };
         done.with_context(|| what(&from, to))?;
