@@ -17,11 +17,15 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Child;
 
-/// What a terminal sends for Ctrl-D: the end of the input.
-const END_OF_INPUT: u8 = 4;
+/// The shell that runs in a node.
+const SHELL: [&str; 4] = ["bash", "--rcfile", "/etc/krg/lab.bashrc", "-i"];
 
 /// Runs a shell in a node; its exit code.
 pub fn run(name: &LabName, word: &str) -> Result<u8> {
+    if !io::stdin().is_terminal() {
+        // A script comes in: there is nobody to show a terminal to.
+        return crate::exec::one(name, word, &["bash".into(), "-s".into()]);
+    }
     let host = inside::enter(name, word)?;
     let (master, slave) = open_terminal().context("cannot open a terminal in the node")?;
     if let Ok(size) = WindowSize::of(io::stdin()) {
@@ -29,8 +33,8 @@ pub fn run(name: &LabName, word: &str) -> Result<u8> {
     }
     let more = [Signal::SIGCHLD, Signal::SIGWINCH];
     let signals = inside::signals(&more, SfdFlags::SFD_NONBLOCK)?;
-    let mut command = inside::command("bash");
-    command.args(["--rcfile", "/etc/krg/lab.bashrc", "-i"]);
+    let mut command = inside::command(SHELL[0]);
+    command.args(&SHELL[1..]);
     command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
     let mut child = match process::lead_terminal(&mut command).spawn() {
         Ok(child) => child,
@@ -85,7 +89,8 @@ fn relay(master: &PtyMaster, signals: &SignalFd, child: &mut Child) -> Result<()
         }
         if ready.get(2) == Some(&true) && !copy(&stdin, master, &mut buffer)? {
             typing = false;
-            write_all(master, &[END_OF_INPUT])?;
+            // The user's terminal is gone: the shell is told so, and ends.
+            inside::forward(Signal::SIGHUP as i32, child.id());
         }
         if ready[1] && !on_signals(signals, master, child)? {
             drain(master, &mut buffer);
