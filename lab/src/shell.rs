@@ -50,8 +50,9 @@ pub fn run(name: &LabName, word: &str) -> Result<u8> {
     drop(raw);
     // Closing the terminal hangs up what is left on it.
     drop(master);
+    let status = child.wait()?;
     relayed?;
-    Ok(inside::code_of(child.wait()?))
+    Ok(inside::code_of(status))
 }
 
 fn open_terminal() -> Result<(PtyMaster, File)> {

@@ -4,6 +4,7 @@
 mod record;
 
 use anyhow::{Context, Result, bail};
+use krg_procview::fuse::FS_TYPE;
 use krg_rpc::proto::control as wire;
 use krg_sys::mount::{mountinfo, umount_detach};
 use krg_sys::process::{PidFd, Signal};
@@ -25,8 +26,6 @@ const START_MAX: Duration = Duration::from_secs(5);
 const STOP_MAX: Duration = Duration::from_millis(1_000);
 /// Pauses before a mount that died is started again: the first at once.
 const PAUSES_MS: [u64; 5] = [0, 100, 500, 1_000, 5_000];
-/// The type such a mount has in mountinfo.
-const FS_TYPE: &str = "fuse.krgproc";
 
 /// What is known of one mount.
 #[derive(Clone, Default, Debug)]

@@ -7,7 +7,7 @@
 mod handle;
 mod mount;
 
-pub use mount::{MountError, mount};
+pub use mount::{FS_TYPE, MountError, mount};
 
 use crate::caller::Asker;
 use crate::error::ViewError;

@@ -1,9 +1,17 @@
-//! Mounts a view, with the kernel's own procfs inside it at `.local`.
+//! Mounts a view.
 
 use super::View;
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{Config, Session, SessionACL};
+use krg_sys::mount::{MsFlags, mount_fs};
+use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+/// The type such a mount has in mountinfo; umount(8) looks for a helper of that name.
+pub const FS_TYPE: &str = "fuse.krgproc";
+/// What it says is mounted.
+const SOURCE: &str = "krgproc";
 
 /// Why a view is not mounted.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +20,9 @@ pub enum MountError {
     #[error("{0}: no such directory (make it: mkdir -p {0})")]
     NoDirectory(PathBuf),
     /// /dev/fuse cannot be used.
+    #[error("cannot open /dev/fuse: {0} (modprobe fuse; krg doctor says what is missing)")]
+    NoFuse(io::Error),
+    /// The kernel refuses the mount.
     #[error("cannot mount on {path}: {source} (krg doctor says what is missing)")]
     Mount {
         /// Where.
@@ -21,7 +32,8 @@ pub enum MountError {
     },
 }
 
-/// Mounts `view` on the directory `at`. Serving begins with `Session::spawn`.
+/// Mounts `view` on the directory `at`. Serving begins with `Session::spawn`; the mount stays
+/// when the session ends, and is for the caller to take away.
 ///
 /// # Errors
 /// When the directory is not there or FUSE refuses.
@@ -29,18 +41,23 @@ pub fn mount(view: View, at: &Path, threads: usize) -> Result<Session<View>, Mou
     if !at.is_dir() {
         return Err(MountError::NoDirectory(at.to_owned()));
     }
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let device = OwnedFd::from(device.map_err(MountError::NoFuse)?);
+    let failed = |source| MountError::Mount { path: at.to_owned(), source };
+    // Everybody may look (the modes decide, checked by the kernel), as in every /proc.
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
+        device.as_raw_fd()
+    );
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount_fs(SOURCE, at, FS_TYPE, flags, &options).map_err(failed)?;
     let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName("krgproc".into()),
-        MountOption::Subtype("krgproc".into()),
-        MountOption::DefaultPermissions,
-        MountOption::NoSuid,
-        MountOption::NoDev,
-        MountOption::NoExec,
-    ];
     config.acl = SessionACL::All;
     config.n_threads = Some(threads.max(2));
     config.clone_fd = true;
-    Session::new(view, at, &config)
-        .map_err(|source| MountError::Mount { path: at.to_owned(), source })
+    Session::from_fd(view, device, SessionACL::All, config).map_err(|e| {
+        // Nobody would ever serve it.
+        let _ = krg_sys::mount::umount_detach(at);
+        failed(e)
+    })
 }
