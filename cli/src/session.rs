@@ -2,7 +2,7 @@
 
 use crate::daemon;
 use anyhow::{Context, Result, bail};
-use krg_sys::mount::{bind, make_slave_recursive, rbind, umount_detach};
+use krg_sys::mount::{bind, make_slave_recursive, mountinfo, rbind, umount_detach};
 use krg_sys::ns::{Namespaces, keep_ids, unshare};
 use krg_sys::process::{self, PidFd, SigSet, Signal, ignore_terminal_signals, with_terminal_signals};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,6 +13,13 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+
+/// The type of a view in mountinfo.
+const FS_TYPE: &str = "fuse.krgproc";
+/// Where krgd mounts it if nothing else is said.
+const USUAL: &str = "/cluster/proc";
+/// The name of the process that serves it.
+const SERVER: &str = "krg-mount";
 
 /// What is covered, and with what of the view.
 const COVERS: [(&str, &str); 3] = [
@@ -48,23 +55,35 @@ fn code(status: ExitStatus) -> u8 {
     u8::try_from(status.code().unwrap_or_else(signal)).unwrap_or(u8::MAX)
 }
 
-/// The view, and the process that serves it.
+/// The view, and the process that serves it. krgd is not asked: a view outlives it.
 fn find(view: Option<PathBuf>) -> Result<(PathBuf, Option<PidFd>)> {
-    let status = daemon::status();
-    let mounts = status.as_ref().map_or(&[][..], |s| &s.mounts);
-    let wanted = |path: &str| view.as_ref().is_none_or(|v| v == Path::new(path));
-    let mount = mounts.iter().find(|m| wanted(&m.path) && m.pid != 0);
-    match (mount, view) {
-        (Some(mount), _) => {
-            let pid = mount.pid;
-            Ok((mount.path.clone().into(), PidFd::open(pid).ok().flatten()))
-        }
-        (None, Some(view)) => Ok((view, None)),
-        (None, None) => {
-            let status = status.context("no view of the cluster to run in")?;
-            let states: Vec<String> =
-                status.mounts.iter().map(|m| format!("{}: {}", m.path, m.state)).collect();
-            bail!("krgd has nothing mounted ({})", states.join("; "))
+    let view = match view.or_else(mounted) {
+        Some(view) => view,
+        None => bail!("no view of the cluster is mounted here: {}", why_not()),
+    };
+    let server = std::fs::read_to_string(view.join(".sys/server"));
+    let server = server.with_context(|| format!("{}: no view of a cluster", view.display()))?;
+    // In another pid namespace the number would be another process's.
+    let pid = server.trim().parse().unwrap_or(0);
+    let named = process::stat(pid)?.is_some_and(|s| s.name == SERVER);
+    Ok((view, if named { PidFd::open(pid)? } else { None }))
+}
+
+/// Where a view is mounted; the usual place rather than another.
+fn mounted() -> Option<PathBuf> {
+    let views = mountinfo("self").ok()?.into_iter().filter(|m| m.fs_type == FS_TYPE);
+    let mut views: Vec<PathBuf> = views.map(|m| m.mount_point).collect();
+    views.sort_by_key(|v| v != Path::new(USUAL));
+    views.into_iter().next()
+}
+
+fn why_not() -> String {
+    match daemon::status() {
+        Err(e) => format!("{e:#}"),
+        Ok(status) => {
+            let states = status.mounts.iter().map(|m| format!("{}: {}", m.path, m.state));
+            let states: Vec<String> = states.collect();
+            format!("krgd says: {}", states.join("; "))
         }
     }
 }

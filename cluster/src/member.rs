@@ -96,11 +96,6 @@ impl Members {
         self.read().values().filter(|m| m.up).count()
     }
 
-    /// Wakes whenever somebody's state changed.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
     /// A probe was answered.
     pub fn answered(&self, id: NodeId, answer: Answer) {
         let (sent, theirs, got) = answer.stamps_ns;
@@ -165,6 +160,10 @@ impl Peers for Members {
 
     fn get(&self, id: NodeId) -> Option<Peer> {
         self.read().get(&id).map(as_peer)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     fn failed(&self, id: NodeId, why: &str) {

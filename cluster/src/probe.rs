@@ -41,7 +41,7 @@ async fn watch_one(
     let mut failures = 0;
     loop {
         // Subscribed before the probe, so that a change during it is not missed.
-        let mut changes = members.watch();
+        let mut changes = members.changes();
         match probe(&members, id, boot_ns).await {
             Ok(answer) => {
                 failures = 0;

@@ -56,7 +56,9 @@ pub fn all(name: &LabName, words: &[OsString]) -> Result<u8> {
         let (out, err) = (child.stdout.take(), child.stderr.take());
         std::thread::scope(|scope| {
             scope.spawn(|| err.map(|e| prefix(&node.hostname, e, std::io::stderr())));
-            out.map(|o| prefix(&node.hostname, o, std::io::stdout()));
+            if let Some(out) = out {
+                prefix(&node.hostname, out, std::io::stdout());
+            }
         });
         let code = inside::code_of(child.wait()?);
         if first == 0 {

@@ -4,6 +4,7 @@ use crate::message::{LINE_BYTES_MAX, Reply, Request, line};
 use crate::name::LabName;
 use crate::scan::node_processes;
 use crate::state::{Lab, Node};
+use crate::unstick;
 use anyhow::{Context, Result, anyhow, bail};
 use krg_sys::process::{PidFd, Signal, Stat};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long the processes of a node may take to end or to stop.
 const NODE_MAX: Duration = Duration::from_secs(5);
+/// How long the processes of a node take to end when none of them hangs.
+const QUICK_END: Duration = Duration::from_millis(150);
 /// How long the keeper may take to answer: a little more than it gives itself.
 const KEEPER_MAX: Duration = Duration::from_secs(12);
 /// Between two looks at processes that are about to stop.
@@ -21,9 +24,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 pub fn kill(name: &LabName, word: &str) -> Result<()> {
     let lab = Lab::load(name)?;
     let node = lab.node(word)?;
-    let (_, init) = node.open_init(name)?;
+    let (proc, init) = node.open_init(name)?;
     let boot = node.boot.map(|b| b.open()).transpose()?.flatten();
     init.signal(Signal::SIGKILL)?;
+    if !init.wait_end(QUICK_END)? {
+        unstick::abort_fuse([proc.pid])?;
+    }
     for process in [Some(init), boot].into_iter().flatten() {
         if !process.wait_end(NODE_MAX)? {
             bail!("{} does not end: a process of it hangs in the kernel", node.hostname);

@@ -14,6 +14,7 @@ mod name;
 mod net;
 mod online;
 mod plan;
+mod print;
 mod restart;
 mod root;
 mod scan;
@@ -22,6 +23,7 @@ mod start;
 mod state;
 mod status;
 mod stop;
+mod unstick;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -43,7 +45,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
     let done = match command {
         Command::Start(args) => start::run(&args),
         Command::Stop(args) => stop::run(&args.name, args.all),
-        Command::Status { lab, json } => status::print(&lab.name, json),
+        Command::Status { lab, json } => status::one(&lab.name, json),
         Command::List { json } => status::list(json),
         Command::Exec(args) => {
             return match &args.node {

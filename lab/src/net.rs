@@ -1,6 +1,6 @@
 //! The lab's links: bridges in the keeper's network namespace, a veth pair for each node.
 
-use crate::plan::Plan;
+use crate::plan::{Plan, hardware_address};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -30,10 +30,10 @@ pub fn make_links(plan: Plan) -> Result<()> {
 pub fn wire(plan: Plan, nodes: &[(u32, u32)]) -> Result<()> {
     let mut batch = String::new();
     for (node, boot) in nodes {
-        let link = plan.link_of(*node);
+        let (link, mac) = (plan.link_of(*node), hardware_address(*node));
         let _ = write!(
             batch,
-            "link add v{node} type veth peer name eth0 netns {boot}\n\
+            "link add v{node} type veth peer name eth0 address {mac} netns {boot}\n\
              link set v{node} master br{link} up\n"
         );
     }
@@ -56,6 +56,12 @@ pub fn set_link(node: u32, up: bool) -> Result<()> {
 pub fn configure_node(plan: Plan, node: u32) -> Result<()> {
     let address = plan.address(node);
     let mut batch = format!("link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up\n");
+    // The kernel keeps one table of neighbours for all namespaces, of 1024 entries: a lab of 64
+    // would overflow it. What is said here, once and for all, does not count.
+    for other in plan.neighbours(node) {
+        let (address, mac) = (plan.address(other), hardware_address(other));
+        let _ = writeln!(batch, "neigh replace {address} lladdr {mac} dev eth0 nud permanent");
+    }
     if plan.links > 1 {
         let gateway = Plan::gateway(plan.link_of(node));
         let _ = writeln!(batch, "route add default via {gateway}");

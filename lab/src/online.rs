@@ -34,15 +34,12 @@ pub async fn wait(node: &Node, online: u32, deadline: Instant) -> Result<()> {
         .with_context(|| format!("{name}: krgd does not answer"))?
         .with_context(|| format!("{name}: krgd refused the question"))?
         .into_inner();
-    let missing: Vec<_> = reply
-        .nodes
-        .iter()
-        .filter(|n| n.state != "online")
-        .map(|n| format!("{} ({} {})", n.id, n.state, n.why).replace(" )", ")"))
-        .collect();
+    let missing: Vec<_> = reply.nodes.iter().filter(|n| n.state != "online").collect();
     let seen = reply.nodes.len() - missing.len();
     if seen < online as usize {
-        bail!("{name} sees {seen} of {online} nodes, not: {}", missing.join(", "));
+        let first = missing.first().map(|n| format!(": node{} is {} {}", n.id, n.state, n.why));
+        let first = first.unwrap_or_default();
+        bail!("{name} sees {seen} of {online} nodes{}", first.trim_end());
     }
     Ok(())
 }

@@ -35,6 +35,11 @@ impl Plan {
         Ipv4Addr::new(10, 91, link as u8, 254)
     }
 
+    /// The nodes that a node reaches without a router, itself left out.
+    pub fn neighbours(self, node: u32) -> impl Iterator<Item = u32> {
+        self.ids().filter(move |k| *k != node && self.link_of(*k) == self.link_of(node))
+    }
+
     /// The nodes' numbers.
     pub fn ids(self) -> impl Iterator<Item = u32> {
         1..=self.nodes
@@ -44,6 +49,11 @@ impl Plan {
 /// A node's host name.
 pub fn hostname(node: u32) -> String {
     format!("node{node}")
+}
+
+/// A node's hardware address: the same in each of its lives, so that nobody has to ask anew.
+pub fn hardware_address(node: u32) -> String {
+    format!("02:6b:72:67:00:{node:02x}")
 }
 
 /// Seconds that a node's monotonic and boot clocks are ahead of the host's: every clock differs
@@ -76,6 +86,14 @@ mod tests {
         assert_eq!(plan.listen(2), "10.91.2.2:7600");
         assert_eq!(plan.listen(3), "10.91.1.3:7600");
         assert_eq!(Plan { nodes: 3, links: 1 }.listen(2), "10.91.1.2:7600");
+    }
+
+    #[test]
+    fn neighbours_share_the_link() {
+        let plan = Plan { nodes: 5, links: 2 };
+        assert_eq!(plan.neighbours(1).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(plan.neighbours(4).collect::<Vec<_>>(), [2]);
+        assert_eq!(Plan { nodes: 3, links: 1 }.neighbours(2).collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn programs(host: &Path, lab: &Lab) -> Result<()> {
 fn link(program: &str, at: &Path) -> Result<()> {
     let failed = || format!("cannot make the link {}", at.display());
     match fs::remove_file(at) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).with_context(failed),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).with_context(failed),
         _ => symlink(Path::new(PROGRAMS).join(program), at).with_context(failed),
     }
 }

@@ -4,6 +4,7 @@ use crate::args::StartArgs;
 use crate::message::{LINE_BYTES_MAX, Reply};
 use crate::name::{LABS, LabName};
 use crate::plan::Plan;
+use crate::print::print;
 use crate::state::{Lab, Node};
 use crate::{init, memory, online, stop};
 use anyhow::{Context, Result, anyhow, bail};
@@ -11,6 +12,7 @@ use krg_sys::feature::Feature;
 use krg_sys::mount::{self, MsFlags};
 use krg_sys::{ns, process};
 use krg_types::limits::LAB_NODES_MAX;
+use krg_types::{NodeId, NodeSet};
 use nix::sys::stat::{Mode, umask};
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -26,8 +28,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long the whole start may take.
+/// How long the start of a lab of ordinary size may take.
 const START_MAX: Duration = Duration::from_secs(10);
+/// Up to this many nodes.
+const ORDINARY_NODES: u32 = 16;
+/// How much longer each further node may take: every node greets every other.
+const MORE_A_NODE: Duration = Duration::from_secs(1);
+/// The nodes answer this long before we give up: their words tell more than ours.
+const ANSWER_EARLY: Duration = Duration::from_millis(500);
 /// How long `krg names` may take.
 const NAMES_MAX: Duration = Duration::from_secs(2);
 /// Bytes of a log that an error shows.
@@ -54,14 +62,17 @@ pub fn run(args: &StartArgs) -> Result<()> {
 
 async fn start(args: &StartArgs) -> Result<Duration> {
     let begin = Instant::now();
+    let patience = START_MAX + MORE_A_NODE * args.nodes.saturating_sub(ORDINARY_NODES);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let lab = describe(args).await?;
     make_dir(&args.name)?;
     let done = tokio::select! {
-        done = bring_up(&args.name, &lab, !args.no_wait, begin + START_MAX) => done,
+        done = bring_up(&args.name, &lab, !args.no_wait, begin + patience) => done,
         _ = interrupt.recv() => Err(anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow!("terminated")),
+        _ = hang_up.recv() => Err(anyhow!("the terminal was closed")),
     };
     if let Err(e) = done {
         stop::clear(&args.name).context("cannot clear what was started")?;
@@ -139,15 +150,12 @@ async fn bring_up(name: &LabName, lab: &Lab, wait: bool, deadline: Instant) -> R
     let out = keeper.stdout.take().context("a keeper without output")?;
     let up = async {
         keeper_reply(out.into(), name).await?;
-        if wait { all_online(name, deadline).await } else { Ok(()) }
+        if wait { all_online(name, deadline - ANSWER_EARLY).await } else { Ok(()) }
     };
     match timeout_at(deadline, up).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(e)) => Err(explain(name, e)),
-        Err(_) => {
-            let seconds = START_MAX.as_secs();
-            Err(explain(name, anyhow!("not all nodes were ready after {seconds} s")))
-        }
+        Err(_) => Err(explain(name, anyhow!("time is up"))),
     }
 }
 
@@ -192,17 +200,21 @@ async fn all_online(name: &LabName, deadline: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Adds what the first node that is not ready wrote.
+/// Adds which nodes are not ready, and what the first of them wrote.
 fn explain(name: &LabName, e: anyhow::Error) -> anyhow::Error {
     let Ok(lab) = Lab::load(name) else { return e };
-    let failing = lab.nodes.iter().find(|n| !n.ready).or(lab.nodes.first());
-    let Some(node) = failing else { return e };
+    let not_ready: Vec<&Node> = lab.nodes.iter().filter(|n| !n.ready).collect();
+    let Some(node) = not_ready.first().copied().or(lab.nodes.first()) else { return e };
+    let numbers: NodeSet = not_ready.iter().filter_map(|n| NodeId::new(n.id)).collect();
+    let which = match not_ready.len() {
+        0 => "krgd is ready on every node".to_owned(),
+        1 => format!("krgd is not ready on node {numbers}"),
+        _ => format!("krgd is not ready on nodes {numbers}"),
+    };
+    let host = &node.hostname;
     match tail(&krgd_log(name, node)) {
-        text if text.is_empty() => e.context(format!("{}: krgd wrote nothing", node.hostname)),
-        text => {
-            let more = format!("end of krgd's log on {}:\n{text}", node.hostname);
-            anyhow!("{e:#}\n{more}")
-        }
+        text if text.is_empty() => anyhow!("{e:#}\n{which}; on {host} it wrote nothing"),
+        text => anyhow!("{e:#}\n{which}; the end of its log on {host}:\n{text}"),
     }
 }
 
@@ -228,14 +240,18 @@ fn tail(path: &Path) -> String {
 
 fn report(args: &StartArgs, took: Duration) -> Result<()> {
     if args.json {
-        return crate::status::print(&args.name, true);
+        return crate::status::one(&args.name, true);
     }
     let (nodes, option) = (args.nodes, args.name.option());
     let s = if nodes == 1 { "" } else { "s" };
-    println!("lab `{}`: {nodes} node{s} up in {:.2} s", args.name, took.as_secs_f64());
-    println!("  krg lab exec{option} 1 -- COMMAND    run a command on node 1");
-    println!("  krg lab shell{option} 1              a shell there");
-    println!("  krg lab stop{option}                 end it");
+    print(&format!(
+        "lab `{}`: {nodes} node{s} up in {:.2} s
+  krg lab exec{option} 1 -- COMMAND    run a command on node 1
+  krg lab shell{option} 1              a shell there
+  krg lab stop{option}                 end it\n",
+        args.name,
+        took.as_secs_f64()
+    ));
     Ok(())
 }
 

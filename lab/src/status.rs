@@ -1,9 +1,11 @@
 //! `krg lab status` and `krg lab list`.
 
 use crate::name::LabName;
+use crate::print::print;
 use crate::state::{Lab, Node, lab_names};
 use anyhow::Result;
 use serde::Serialize;
+use std::fmt::Write;
 
 /// A node as it is shown.
 #[derive(Serialize)]
@@ -82,20 +84,21 @@ fn duration_text(seconds: u64) -> String {
     }
 }
 
-/// Prints one lab.
-pub fn print(name: &LabName, json: bool) -> Result<()> {
+/// Shows one lab.
+pub fn one(name: &LabName, json: bool) -> Result<()> {
     let view = View::of(&Lab::load(name)?);
     if json {
-        println!("{}", serde_json::to_string_pretty(&view)?);
+        print(&(serde_json::to_string_pretty(&view)? + "\n"));
         return Ok(());
     }
-    println!(
-        "{:<5} {:<9} {:<13} {:<7} {:>8} {:>7} KRGD",
+    let mut text = format!(
+        "{:<5} {:<9} {:<13} {:<7} {:>8} {:>7} KRGD\n",
         "NODE", "HOSTNAME", "ADDRESS", "STATE", "INIT-PID", "UPTIME"
     );
     for r in &view.nodes {
         let dash = || "-".to_owned();
-        println!(
+        let _ = writeln!(
+            text,
             "{:<5} {:<9} {:<13} {:<7} {:>8} {:>7} {}",
             r.node,
             r.hostname,
@@ -107,34 +110,37 @@ pub fn print(name: &LabName, json: bool) -> Result<()> {
         );
     }
     if !view.keeper {
-        println!("the keeper of this lab is gone: end it with `krg lab stop{}`", name.option());
+        let option = name.option();
+        let _ = writeln!(text, "the keeper is gone: end this lab with `krg lab stop{option}`");
     }
+    print(&text);
     Ok(())
 }
 
-/// Prints the names of all labs.
+/// Shows the names of all labs.
 pub fn list(json: bool) -> Result<()> {
     let names = lab_names()?;
     if json {
         let views: Vec<_> =
             names.iter().filter_map(|n| Lab::load(n).ok()).map(|l| View::of(&l)).collect();
-        println!("{}", serde_json::to_string_pretty(&views)?);
+        print(&(serde_json::to_string_pretty(&views)? + "\n"));
         return Ok(());
     }
     if names.is_empty() {
-        println!("no lab is running");
+        print("no lab is running\n");
         return Ok(());
     }
-    println!("{:<16} {:>5} {:>3}", "LAB", "NODES", "UP");
+    let mut text = format!("{:<16} {:>5} {:>3}\n", "LAB", "NODES", "UP");
     for name in names {
-        match Lab::load(&name).map(|lab| View::of(&lab)) {
+        let _ = match Lab::load(&name).map(|lab| View::of(&lab)) {
             Ok(v) => {
                 let up = v.nodes.iter().filter(|n| n.state == "up").count();
-                println!("{:<16} {:>5} {up:>3}", v.name, v.nodes.len());
+                writeln!(text, "{:<16} {:>5} {up:>3}", v.name, v.nodes.len())
             }
-            Err(e) => println!("{name:<16} {e:#}"),
-        }
+            Err(e) => writeln!(text, "{:<16} {e:#}", name.as_str()),
+        };
     }
+    print(&text);
     Ok(())
 }
 

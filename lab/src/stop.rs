@@ -1,8 +1,10 @@
 //! `krg lab stop`: ends a lab in whatever state it is.
 
 use crate::name::{LABS, LabName};
-use crate::scan::{Role, lab_processes};
-use crate::state::{Lab, Proc, lab_names};
+use crate::print::print;
+use crate::scan::{Found, Role, lab_processes};
+use crate::state::{Lab, lab_names};
+use crate::unstick::abort_fuse;
 use anyhow::{Context, Result, bail};
 use krg_sys::mount::{mountinfo, umount_detach};
 use krg_sys::process::{PidFd, Signal};
@@ -12,6 +14,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How long processes take to end when none of them hangs.
+const QUICK_END: Duration = Duration::from_millis(150);
 /// How long the keeper may take to end its lab itself.
 const KEEPER_MAX: Duration = Duration::from_millis(800);
 /// How long killed processes may take to be gone.
@@ -26,13 +30,13 @@ pub fn run(name: &LabName, all: bool) -> Result<()> {
     }
     let names = if all { all_names()? } else { BTreeSet::from([name.clone()]) };
     if names.is_empty() {
-        println!("no lab is running");
+        print("no lab is running\n");
     }
     for name in names {
         if clear(&name)? {
-            println!("lab `{name}` ended");
+            print(&format!("lab `{name}` ended\n"));
         } else {
-            println!("no lab `{name}` is running");
+            print(&format!("no lab `{name}` is running\n"));
         }
     }
     Ok(())
@@ -46,8 +50,12 @@ fn all_names() -> Result<BTreeSet<LabName>> {
 
 /// Ends every process of a lab and removes its mounts and files; `false` if there was nothing.
 pub fn clear(name: &LabName) -> Result<bool> {
-    let mut found = end_keeper(name)?;
-    found |= kill_rest(name)?;
+    // Looked up before they are killed: a dying process has no arguments to be known by.
+    let first = processes(name)?;
+    let inits: Vec<u32> =
+        first.iter().filter(|p| p.role == Role::Init).map(|p| p.proc.pid).collect();
+    let mut found = end_keeper(&first, &inits)?;
+    found |= kill_rest(name, &inits)?;
     found |= unmount(&name.dir())?;
     match fs::remove_dir_all(name.dir()) {
         Err(e) if e.kind() == ErrorKind::NotFound => {}
@@ -62,27 +70,31 @@ pub fn clear(name: &LabName) -> Result<bool> {
 }
 
 /// Lets the keeper end the lab: it is the parent of all nodes and sees when the last is gone.
-fn end_keeper(name: &LabName) -> Result<bool> {
+fn end_keeper(first: &[Found], inits: &[u32]) -> Result<bool> {
     let mut found = false;
-    for (_, proc) in processes(name)?.iter().filter(|(role, _)| *role == Some(Role::Keeper)) {
-        let Some(keeper) = proc.open()? else { continue };
+    for keeper in first.iter().filter(|p| p.role == Role::Keeper) {
+        let Some(keeper) = keeper.proc.open()? else { continue };
         found = true;
         keeper.signal(Signal::SIGTERM)?;
         keeper.signal(Signal::SIGCONT)?;
-        keeper.wait_end(KEEPER_MAX)?;
+        if !keeper.wait_end(QUICK_END)? {
+            abort_fuse(inits.iter().copied())?;
+            keeper.wait_end(KEEPER_MAX)?;
+        }
     }
     Ok(found)
 }
 
 /// Kills what is there without a keeper, or in spite of it.
-fn kill_rest(name: &LabName) -> Result<bool> {
+fn kill_rest(name: &LabName, inits: &[u32]) -> Result<bool> {
     let mut found = false;
     let deadline = Instant::now() + KILL_MAX;
     for _ in 0..ROUNDS_MAX {
         let mut left: Vec<PidFd> = Vec::new();
-        for (_, proc) in processes(name)? {
+        for process in processes(name)? {
             // A zombie has ended: its parent is not ours to hurry.
-            left.extend(proc.open()?.filter(|p| !p.wait_end(Duration::ZERO).unwrap_or(false)));
+            let living = process.proc.open()?;
+            left.extend(living.filter(|p| !p.wait_end(Duration::ZERO).unwrap_or(false)));
         }
         if left.is_empty() {
             return Ok(found);
@@ -91,10 +103,17 @@ fn kill_rest(name: &LabName) -> Result<bool> {
         for process in &left {
             process.signal(Signal::SIGKILL)?;
         }
-        for process in left {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            if !process.wait_end(patience)? {
-                bail!("lab `{name}`: a killed process does not end (is its disk or mount hung?)");
+        let quick = Instant::now() + QUICK_END;
+        let mut hanging = false;
+        for process in &left {
+            hanging |= !process.wait_end(quick.saturating_duration_since(Instant::now()))?;
+        }
+        if hanging {
+            abort_fuse(inits.iter().copied())?;
+        }
+        for process in &left {
+            if !process.wait_end(deadline.saturating_duration_since(Instant::now()))? {
+                bail!("lab `{name}`: a killed process does not end (is its disk hung?)");
             }
         }
     }
@@ -102,22 +121,22 @@ fn kill_rest(name: &LabName) -> Result<bool> {
 }
 
 /// The lab's processes that its file tells and that /proc shows, pid 1 of each node first.
-fn processes(name: &LabName) -> Result<Vec<(Option<Role>, Proc)>> {
-    let mut all: Vec<(Option<Role>, Proc)> = lab_processes()?
-        .into_iter()
-        .filter(|f| f.lab == name.as_str())
-        .map(|f| (Some(f.role), f.proc))
-        .collect();
+fn processes(name: &LabName) -> Result<Vec<Found>> {
+    let mut all = lab_processes()?;
+    all.retain(|p| p.lab == name.as_str());
     // A file that is missing or damaged tells nothing: then /proc is all there is.
     if let Ok(lab) = Lab::load(name) {
-        let known = lab.nodes.iter().flat_map(|n| [n.init, n.boot]).chain([lab.keeper]).flatten();
-        for proc in known {
-            if proc.state().is_some() && !all.iter().any(|(_, p)| *p == proc) {
-                all.push((None, proc));
+        let of = |role| move |proc| Some((role, proc?));
+        let known = lab.keeper.map(|proc| (Role::Keeper, proc)).into_iter();
+        let known = known.chain(lab.nodes.iter().map(|n| n.boot).filter_map(of(Role::Boot)));
+        let known = known.chain(lab.nodes.iter().map(|n| n.init).filter_map(of(Role::Init)));
+        for (role, proc) in known {
+            if proc.state().is_some() && !all.iter().any(|p| p.proc == proc) {
+                all.push(Found { lab: lab.name.clone(), role, proc });
             }
         }
     }
-    all.sort_by_key(|(role, _)| std::cmp::Reverse(*role));
+    all.sort_by_key(|p| std::cmp::Reverse(p.role));
     Ok(all)
 }
 

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::mounts::Mounts;
 use krg_cluster::{Member, Members};
+use krg_rpc::peers::Peers;
 use krg_rpc::proto::control::control_server::Control;
 use krg_rpc::proto::control::{
     MountProcReply, MountProcRequest, Node, StatusReply, StatusRequest, WaitOnlineRequest,
@@ -76,7 +77,7 @@ impl Control for Service {
     ) -> Result<Response<StatusReply>, Status> {
         let ask = ask.into_inner();
         check_version(ask.version)?;
-        let mut changes = self.members.watch();
+        let mut changes = self.members.changes();
         let enough = async {
             while (self.members.online() as u64) < u64::from(ask.online) {
                 if changes.changed().await.is_err() {

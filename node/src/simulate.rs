@@ -12,6 +12,7 @@ use krg_procview::live::Live;
 use krg_procview::render::stat;
 use krg_procview::sample::Sampler;
 use krg_procview::serve;
+use krg_rpc::peers::Peers;
 use krg_rpc::pool;
 use krg_rpc::proto::member::member_server::MemberServer;
 use krg_rpc::proto::proc::NodeFacts;
@@ -46,7 +47,7 @@ async fn table(count: u32) -> Result<String> {
     }
     let own = nodes.first().context("no nodes")?.0;
     let members = Arc::new(Members::new(own, CLUSTER, &nodes));
-    let mut changes = members.watch();
+    let mut changes = members.changes();
     tokio::spawn(probe::run(members.clone(), boot_ns, Duration::from_secs(1)));
     let all = async {
         while members.online() < nodes.len() && changes.changed().await.is_ok() {}

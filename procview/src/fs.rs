@@ -190,7 +190,7 @@ fn shape(item: Item) -> (Kind, u16) {
     match item {
         Item::Fixed(f) => match f {
             Fixed::SelfLink | Fixed::ThreadSelf | Fixed::NodesSelf => (Kind::Link, 0o777),
-            Fixed::Nrnodes | Fixed::PidMax => (Kind::File, 0o444),
+            Fixed::Nrnodes | Fixed::PidMax | Fixed::Server => (Kind::File, 0o444),
             _ => (Kind::Dir, 0o555),
         },
         Item::System(_)

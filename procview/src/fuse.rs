@@ -4,6 +4,7 @@
 //! goes on as a task, so that a slow node never holds a thread. A panic ends its own request
 //! with EIO and nothing else.
 
+mod answer;
 mod handle;
 mod mount;
 
@@ -24,14 +25,10 @@ use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 
-/// No request behind this mount takes longer.
-const DEADLINE: Duration = Duration::from_millis(950);
 /// The kernel may use an answer about a name for so long; whoever opens it is told if it ended.
 const TTL: Duration = Duration::from_millis(500);
 /// A name that cannot appear: which names a process's directory has is fixed.
@@ -52,28 +49,13 @@ impl View {
         View { fs, handles: Arc::default(), runtime }
     }
 
-    /// Answers now if no waiting is needed, else from a task.
     fn answer<T, F, R>(&self, work: F, reply: R)
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ViewError>> + Send + 'static,
         R: FnOnce(Result<T, Errno>) + Send + 'static,
     {
-        let _in_runtime = self.runtime.enter();
-        let limited = async move {
-            match tokio::time::timeout(DEADLINE, work).await {
-                Ok(result) => result.map_err(|e| Errno::from_i32(e.errno())),
-                Err(_) => Err(Errno::EHOSTDOWN),
-            }
-        };
-        let mut work = Box::pin(limited);
-        let mut context = Context::from_waker(Waker::noop());
-        let first = catch_unwind(AssertUnwindSafe(|| pin!(&mut work).poll(&mut context)));
-        match first {
-            Ok(Poll::Ready(result)) => reply(result),
-            Ok(Poll::Pending) => drop(self.runtime.spawn(async move { reply(work.await) })),
-            Err(_) => reply(Err(Errno::EIO)),
-        }
+        answer::answer(&self.runtime, work, |result| reply(result.map_err(Errno::from_i32)));
     }
 
     fn file_attr(&self, attr: &Attr) -> FileAttr {

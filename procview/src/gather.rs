@@ -87,7 +87,29 @@ impl Gather {
             (peer.id, Link { view, asks })
         });
         let links = links.collect();
-        Arc::new(Gather { peers, links, forget_after, boot_ns })
+        let gather = Arc::new(Gather { peers, links, forget_after, boot_ns });
+        tokio::spawn(gather.clone().greet());
+        gather
+    }
+
+    /// Asks every node for everything once, when it is first seen: should it die before anybody
+    /// looks, its last known values are there all the same. A sample that another viewer had
+    /// made will do.
+    async fn greet(self: Arc<Self>) {
+        const ANY_AGE: Duration = Duration::from_secs(600);
+        let everything = SystemFile::ALL.iter().fold(0, |bits, f| bits | f.bit());
+        let mut changes = self.peers.changes();
+        let met = |id: NodeId| self.view(id).is_some_and(|v| v.procs_stamp_ns != 0);
+        loop {
+            let new: Vec<Peer> =
+                self.peers.all().into_iter().filter(|p| p.up && !met(p.id)).collect();
+            for peer in &new {
+                self.refresh(Some(peer.id), true, everything, ANY_AGE).await;
+            }
+            if self.peers.all().iter().all(|p| met(p.id)) || changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// This node.

@@ -32,14 +32,15 @@ pub enum Fixed {
     PidMax,
     DotSys,
     Cpu,
+    Server,
 }
 
 impl Fixed {
-    const ALL: [Fixed; 17] = {
+    const ALL: [Fixed; 18] = {
         use Fixed::*;
         [
             Root, SelfLink, ThreadSelf, Local, Net, Pressure, Nodes, NodesCluster, NodesSelf,
-            Nrnodes, Mosix, MosixNodes, Sys, SysKernel, PidMax, DotSys, Cpu,
+            Nrnodes, Mosix, MosixNodes, Sys, SysKernel, PidMax, DotSys, Cpu, Server,
         ]
     };
 }

@@ -103,7 +103,7 @@ fn one(dir: DirAt<'_>, file: PidFile, entry: &str) -> io::Result<wire::LiveReply
         (PidFileKind::Text, "") => dir.read(file.name(), &mut reply.text, LIVE_BYTES_MAX)?,
         (PidFileKind::Link, "") => reply.text = dir.link(file.name())?,
         (PidFileKind::LinkDir, "") => reply.entries = links(dir, file.name())?,
-        (PidFileKind::TextDir, "") => reply.entries = names(dir, file.name())?,
+        (PidFileKind::TextDir, "") => reply.entries = texts(dir, file.name())?,
         (PidFileKind::TaskDir, "") => reply.entries = threads(dir, file.name())?,
         (PidFileKind::LinkDir, name) => {
             let path = format!("{}/{name}", file.name());
@@ -137,6 +137,20 @@ fn links(dir: DirAt<'_>, below: &str) -> io::Result<Vec<wire::Entry>> {
         if let Ok(full) = link_entry(dir, &path, &entry.name) {
             *entry = full;
         }
+    }
+    Ok(entries)
+}
+
+/// A directory of small texts with each of them.
+fn texts(dir: DirAt<'_>, below: &str) -> io::Result<Vec<wire::Entry>> {
+    let mut entries = names(dir, below)?;
+    let mut bytes = 0;
+    for entry in &mut entries {
+        let path = format!("{below}/{}", entry.name);
+        if bytes > LIVE_BYTES_MAX || dir.read(path, &mut entry.link, LIVE_BYTES_MAX).is_err() {
+            entry.link.clear();
+        }
+        bytes += entry.link.len();
     }
     Ok(entries)
 }

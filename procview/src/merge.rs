@@ -1,5 +1,5 @@
 //! One text of the cluster from the same text of every node. Pure functions: hostile bytes in,
-//! well-formed bytes out; no I/O, no clock, no panic. The rules are in docs/MERGE_RULES.md.
+//! well-formed bytes out; no I/O, no clock, no panic. The rules are in docs/SEMANTICS.md.
 
 mod cpuinfo;
 mod diskstats;

@@ -39,6 +39,8 @@ pub trait Peers: Send + Sync + 'static {
     fn all(&self) -> Vec<Peer>;
     /// One node.
     fn get(&self, id: NodeId) -> Option<Peer>;
+    /// Wakes whenever somebody begins or ceases to answer.
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
     /// A request to this node failed or missed its deadline: fail fast until a probe succeeds.
     fn failed(&self, id: NodeId, why: &str);
 }

@@ -4,8 +4,6 @@
 pub const NODE_ID_MAX: u32 = 255;
 /// Bits of a cluster pid that hold the node's own pid: Linux's PID_MAX_LIMIT is 2^22.
 pub const LOCAL_PID_BITS: u32 = 22;
-/// What `sys/kernel/pid_max` of the cluster says: above every cluster pid (30 bits).
-pub const CLUSTER_PID_MAX: u32 = 1 << 30;
 /// The version of the words on the wire; a peer with another one is refused.
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Longest message taken from a peer, bytes (one frame or one live file).

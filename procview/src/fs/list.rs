@@ -107,7 +107,7 @@ impl Fs {
                 let nodes = self.gather.nodes();
                 nodes.map(|n| plain(n.to_string(), Item::MosixDir(n))).collect()
             }
-            Fixed::DotSys => vec![fixed("cpu", Fixed::Cpu)],
+            Fixed::DotSys => vec![fixed("cpu", Fixed::Cpu), fixed("server", Fixed::Server)],
             Fixed::Cpu => {
                 let mut all = numbered(&cpu::LISTS, Item::CpuList);
                 let cpus = (0..self.cluster().cpus()).filter_map(|n| u16::try_from(n).ok());

@@ -9,7 +9,7 @@ use crate::merge::{self, Part, mosix};
 use crate::render;
 use crate::render::root::Root;
 use krg_rpc::status::RpcError;
-use krg_types::limits::CLUSTER_PID_MAX;
+use krg_types::limits::LOCAL_PID_BITS;
 use krg_types::{GlobalPid, NodeId, PidFile, SystemFile};
 use std::time::Duration;
 
@@ -31,9 +31,7 @@ impl Fs {
             }
             Item::TaskFile(pid, tid, file) => self.thread_text(pid, tid, file, asker).await,
             Item::Entry(pid, PidFile::Fdinfo, n) => {
-                let start = self.process_now(pid).map_or(0, |p| p.start_ticks);
-                let name = n.to_string();
-                self.live_text(pid, start, 0, (PidFile::Fdinfo, &name), asker).await
+                self.entry_link(pid, PidFile::Fdinfo, n, asker).await
             }
             _ => {
                 let only = match item {
@@ -63,7 +61,9 @@ impl Fs {
             Item::NodeFile(node, file) => self.node_file(node, file),
             Item::MosixFile(node, place) => self.mosix(node, place),
             Item::Fixed(Fixed::Nrnodes) => Ok(self.nrnodes()),
-            Item::Fixed(Fixed::PidMax) => Ok(line(CLUSTER_PID_MAX)),
+            Item::Fixed(Fixed::PidMax) => Ok(line(self.pid_max())),
+            // So that `krg exec` learns of this process's end, whether krgd answers or not.
+            Item::Fixed(Fixed::Server) => Ok(line(std::process::id())),
             Item::CpuList(place) => {
                 let text = cpu::list(place, self.cluster().cpus());
                 Ok(text.ok_or(ViewError::NoEntry)?.into_bytes())
@@ -91,6 +91,13 @@ impl Fs {
         let online = self.gather.nodes().filter(|n| standing(*n) == Standing::Online).count();
         let present = self.gather.nodes().filter(|n| standing(*n) != Standing::Down).count();
         merge::nrnodes(online, present, self.gather.nodes().count())
+    }
+
+    /// Above every cluster pid there can be, and no more: procps makes its pid column as wide as
+    /// this number, and with 2^30 top has no room left for COMMAND in 80 columns.
+    fn pid_max(&self) -> u32 {
+        let highest = self.gather.nodes().last().map_or(0, NodeId::get);
+        (highest + 1) << LOCAL_PID_BITS
     }
 
     pub(super) fn is_shown(&self, node: NodeId) -> bool {
@@ -247,6 +254,7 @@ impl Fs {
         })
     }
 
+    /// What an entry of a directory says: a link, or a text of fdinfo/.
     async fn entry_link(
         &self,
         pid: GlobalPid,

@@ -1,0 +1,80 @@
+//! How a request is answered: now if memory can, else from a task; always once, always in time.
+
+use crate::error::ViewError;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// No request behind a view takes longer.
+const DEADLINE: Duration = Duration::from_millis(950);
+
+/// Does `work` and hands `reply` what came of it, or an errno: EHOSTDOWN past the deadline, EIO
+/// if it panicked.
+pub(super) fn answer<T, F, R>(runtime: &Handle, work: F, reply: R)
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ViewError>> + Send + 'static,
+    R: FnOnce(Result<T, i32>) + Send + 'static,
+{
+    let _in_runtime = runtime.enter();
+    let limited = async move {
+        match tokio::time::timeout(DEADLINE, work).await {
+            Ok(result) => result.map_err(|e| e.errno()),
+            Err(_) => Err(libc::EHOSTDOWN),
+        }
+    };
+    let mut work = Box::pin(limited);
+    let mut context = Context::from_waker(Waker::noop());
+    match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context))) {
+        Ok(Poll::Ready(result)) => reply(result),
+        Ok(Poll::Pending) => {
+            // A task of its own for the work, so that its panic is seen and answered.
+            let work = runtime.spawn(work);
+            runtime.spawn(async move { reply(work.await.unwrap_or(Err(libc::EIO))) });
+        }
+        Err(_) => reply(Err(libc::EIO)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn answered<F>(work: F) -> Result<u8, i32>
+    where
+        F: Future<Output = Result<u8, ViewError>> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (tx, rx) = mpsc::channel();
+        answer(runtime.handle(), work, move |result| tx.send(result).unwrap());
+        rx.recv_timeout(Duration::from_secs(5)).expect("every request is answered")
+    }
+
+    #[test]
+    fn what_is_known_is_answered_on_the_spot() {
+        assert_eq!(answered(async { Ok(7) }), Ok(7));
+        assert_eq!(answered(async { Err(ViewError::NoProcess) }), Err(libc::ESRCH));
+    }
+
+    #[test]
+    fn a_panic_is_an_error_of_one_request() {
+        assert_eq!(answered(async { panic!("before waiting") }), Err(libc::EIO));
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("after waiting")
+        };
+        assert_eq!(answered(later), Err(libc::EIO));
+    }
+
+    #[test]
+    fn nothing_waits_past_the_deadline() {
+        assert_eq!(answered(std::future::pending()), Err(libc::EHOSTDOWN));
+    }
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# The work of `make bench`: one table of what the cluster's /proc costs, the kernel's own /proc
+# of as many processes beside it. Both are measured in the same run, in turns, so that whatever
+# else this machine does meets both. It takes about three minutes.
+#
+#   bench.sh [SIZE...]    processes on each of the three nodes (default: 300 1000)
+#
+# KRG_BIN names the directory of the programs (default: target/release).
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+readonly CLUSTER=bench NATIVE=bench-native
+readonly BIN=${KRG_BIN:-${CARGO_TARGET_DIR:-target}/release}
+# Namespaces and mounts need root.
+as_root=()
+[[ $EUID -eq 0 ]] || as_root=(sudo --)
+
+krg() { "${as_root[@]}" "$(realpath -- "$BIN/krg")" "$@"; }
+say() { printf 'bench: %s\n' "$*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+
+# Ends what this run has started, in whatever state it is.
+started=()
+stop() {
+    local status=$? lab
+    trap - EXIT INT TERM
+    for lab in "${started[@]}"; do
+        krg lab stop --name "$lab" >/dev/null || status=1
+    done
+    exit "$status"
+}
+
+[[ -x $BIN/krg && -x $BIN/krgd && -x $BIN/krg-lab ]] ||
+    die "$BIN has no krg, krgd and krg-lab: run 'make release' first"
+for tool in python3 ps top; do
+    command -v "$tool" >/dev/null || die "$tool is missing: run 'scripts/setup.sh test' first"
+done
+
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+# start LAB NODES
+start() {
+    krg lab start "$2" --name "$1" >/dev/null || die "lab $1 did not start"
+    started+=("$1")
+}
+
+# crowd LAB NODE COUNT: so many idle processes, which nobody waits for.
+crowd() {
+    # shellcheck disable=SC2016 # the node's shell is to expand it
+    krg lab exec --name "$1" "$2" -- setsid --wait sh -c '
+        n=0
+        while [ $n -lt '"$3"' ]; do sleep 100000 & n=$((n + 1)); done' \
+        </dev/null >/dev/null 2>&1
+}
+
+measure() {
+    local size=$1 node
+    say "3 nodes with $size processes each, and one node with $((3 * size)): starting"
+    start "$CLUSTER" 3
+    start "$NATIVE" 1
+    for node in 1 2 3; do crowd "$CLUSTER" "$node" "$size"; done
+    crowd "$NATIVE" 1 $((3 * size))
+    say "measuring"
+    "${as_root[@]}" python3 scripts/bench/measure.py \
+        "$(realpath -- "$BIN/krg")" "$CLUSTER" "$NATIVE" "$size"
+    krg lab stop --name "$CLUSTER" >/dev/null
+    krg lab stop --name "$NATIVE" >/dev/null
+    started=()
+}
+
+[[ $# -gt 0 ]] && sizes=("$@") || sizes=(300 1000)
+printf '\n%s cpus, Linux %s, load average before: %s\n' \
+    "$(nproc)" "$(uname -r)" "$(cut -d' ' -f1 /proc/loadavg)"
+for size in "${sizes[@]}"; do
+    [[ $size =~ ^[1-9][0-9]*$ ]] || die "$size is not a number of processes"
+    measure "$size"
+done

@@ -1,0 +1,306 @@
+//! Nodes that are paused, killed or cut off, daemons and mounts that die: every view answers.
+
+use krg_tests::{LAB, Lab, Need, Said, can_run, within};
+use std::time::Duration;
+
+/// "Every read of every view on the others still answers": the tools get two seconds.
+const TOOLS: [&str; 7] = [
+    "ps aux",
+    "top -b -n1",
+    "cat /proc/nodes/node2/stat",
+    "cat /proc/stat /proc/meminfo /proc/loadavg /proc/uptime",
+    "ps -eLf",
+    "lsof -n",
+    "pstree",
+];
+/// A healed node is fresh again within this.
+const FRESH: Duration = Duration::from_secs(2);
+/// How long a node's death may take to be seen.
+const SEEN: Duration = Duration::from_secs(5);
+
+fn state(lab: &Lab, of: u32) -> String {
+    lab.sh(1, &format!("cat /cluster/proc/nodes/node{of}/state")).ok().trim().to_owned()
+}
+
+fn age_ms(lab: &Lab, of: u32) -> i64 {
+    let text = lab.sh(1, &format!("cat /cluster/proc/nodes/node{of}/age")).ok();
+    text.trim().parse().expect("age is a number")
+}
+
+#[track_caller]
+fn becomes(lab: &Lab, node: u32, wanted: &str, limit: Duration) {
+    within(limit, || match state(lab, node) {
+        word if word == wanted => Ok(()),
+        other => Err(format!("node{node} is {other}, not {wanted}")),
+    });
+}
+
+/// One shell line with each tool under `timeout 2`; the exit codes, a line each.
+fn tools_line() -> String {
+    TOOLS.map(|t| format!("timeout 2 {t} >/dev/null 2>/tmp/err; echo \"$? {t}\"")).join("; ")
+}
+
+#[track_caller]
+fn no_tool_hangs(lab: &Lab, node: u32) {
+    let said = lab.view(node, &tools_line()).ok();
+    for line in said.lines() {
+        assert!(!line.starts_with("124 "), "hung: {line}\nall: {said}");
+        // lsof says 1 when it could not look at everything.
+        assert!(line.starts_with("0 ") || line == "1 lsof -n", "failed: {line}");
+    }
+    assert_eq!(said.lines().count(), TOOLS.len());
+}
+
+fn ps(lab: &Lab, node: u32) -> Said {
+    lab.view(node, "timeout 2 ps -e -o pid= -o args=")
+}
+
+fn mounts(lab: &Lab, node: u32) -> usize {
+    lab.sh(node, "grep -c ' - fuse.krgproc ' /proc/self/mountinfo").out.trim().parse().unwrap_or(0)
+}
+
+#[test]
+fn a_paused_node_is_stale_and_fresh_again() {
+    if !can_run("a_paused_node", &[&LAB[..], &[Need::Tool("lsof")]].concat()) {
+        return;
+    }
+    let lab = Lab::start(3);
+    lab.background(2, "exec sleep 86002");
+    within(FRESH, || match ps(&lab, 1).ok().contains("sleep 86002") {
+        true => Ok(()),
+        false => Err("not listed".into()),
+    });
+    lab.sh(2, "pkill -STOP -x krgd").ok();
+    no_tool_hangs(&lab, 1);
+    assert_eq!(state(&lab, 2), "stale");
+    let first = age_ms(&lab, 2);
+    assert!(ps(&lab, 1).ok().contains("sleep 86002"), "last known processes stay listed");
+    let second = age_ms(&lab, 2);
+    assert!(second > first && first > 0, "its age grows: {first} then {second}");
+    // The node's own view is its own process, and says the same.
+    no_tool_hangs(&lab, 2);
+    lab.sh(2, "pkill -CONT -x krgd").ok();
+    within(FRESH, || match (state(&lab, 2).as_str(), age_ms(&lab, 2)) {
+        ("online", age) if age < 1_000 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+
+    // The same with everything on the node stopped, its mount too.
+    lab.fault("pause", 2);
+    no_tool_hangs(&lab, 1);
+    assert_eq!(state(&lab, 2), "stale");
+    lab.fault("resume", 2);
+    becomes(&lab, 2, "online", FRESH);
+}
+
+#[test]
+fn a_killed_daemon_leaves_no_dead_mount() {
+    if !can_run("a_killed_daemon", &LAB) {
+        return;
+    }
+    let lab = Lab::start(3);
+    let before = lab.sh(2, "pgrep -x krg-mount").ok();
+    lab.sh(2, "pkill -KILL -x krgd").ok();
+    no_tool_hangs(&lab, 1);
+    no_tool_hangs(&lab, 2);
+    becomes(&lab, 2, "online", SEEN);
+    assert_eq!(lab.sh(2, "pgrep -x krg-mount").ok(), before, "the mount goes on serving");
+    for node in 1..=3 {
+        assert_eq!(mounts(&lab, node), 1);
+    }
+    // Daemon and mount at once: the next daemon clears up what is left.
+    lab.sh(2, "pkill -KILL krgd\\|krg-mount").ok();
+    within(SEEN, || {
+        let said = lab.sh(2, "cat /cluster/proc/nodes/node2/state");
+        if said.code == 0 && said.out == "online\n" { Ok(()) } else { Err(said.err) }
+    });
+    assert_eq!(mounts(&lab, 2), 1);
+    no_tool_hangs(&lab, 2);
+}
+
+#[test]
+fn a_restart_of_krgd_does_not_disturb_a_running_top() {
+    if !can_run("a_running_top", &LAB) {
+        return;
+    }
+    let lab = Lab::start(3);
+    let line = "top -b -d 0.3 -n 10 > /tmp/top.out 2> /tmp/top.err; echo $? > /tmp/top.code";
+    lab.sh(1, &format!("setsid krg exec -- sh -c '{line}' </dev/null >/dev/null 2>&1 &")).ok();
+    let frames = |at_least: usize| {
+        within(Duration::from_secs(20), || {
+            let text = lab.sh(1, "cat /tmp/top.out").out;
+            let n = text.matches("load average").count();
+            if n >= at_least { Ok(text) } else { Err(format!("{n} frames")) }
+        })
+    };
+    frames(2);
+    lab.sh(1, "pkill -KILL -x krgd").ok();
+    frames(5);
+    lab.sh(1, "pkill -KILL -x krgd").ok();
+    let text = frames(10);
+    let code = within(SEEN, || {
+        let said = lab.sh(1, "cat /tmp/top.code");
+        if said.out.is_empty() { Err("top runs on".into()) } else { Ok(said.out) }
+    });
+    assert_eq!(code, "0\n");
+    assert_eq!(lab.sh(1, "cat /tmp/top.err").ok(), "");
+    for frame in text.split("top - ").skip(1) {
+        assert!(frame.contains(" krg-in"), "a frame without processes:\n{frame}");
+    }
+}
+
+#[test]
+fn where_a_view_died_the_real_proc_shows_through() {
+    if !can_run("a_view_died", &LAB) {
+        return;
+    }
+    let lab = Lab::start(3);
+    let line = "echo > /tmp/in; while [ ! -e /tmp/go ]; do read x < /proc/uptime; done; \
+                grep -c fuse.krgproc /proc/self/mountinfo > /tmp/covers; ps -e > /tmp/real";
+    lab.sh(1, &format!("setsid krg exec -- sh -c '{line}' </dev/null >/dev/null 2>&1 &")).ok();
+    let exists = |file: &str| {
+        within(SEEN, || match lab.sh(1, &format!("test -s {file}")).code {
+            0 => Ok(()),
+            _ => Err(format!("no {file}")),
+        });
+    };
+    exists("/tmp/in");
+    lab.sh(1, "pkill -KILL -x krg-mount; touch /tmp/go").ok();
+    exists("/tmp/real");
+    let real = lab.sh(1, "cat /tmp/real").ok();
+    assert!(!real.contains("12582913"), "the view, not the real /proc:\n{real}");
+    assert!(real.contains("krg-init"), "{real}");
+    // In the tree itself a new view takes the dead one's place.
+    within(FRESH, || {
+        let said = lab.sh(1, "cat /cluster/proc/nodes/nrnodes");
+        if said.out.starts_with("ONLINE:3") { Ok(()) } else { Err(said.err) }
+    });
+    assert_eq!(mounts(&lab, 1), 1);
+}
+
+#[test]
+fn a_dead_node_leaves_after_the_configured_time_and_comes_back() {
+    if !can_run("a_dead_node_leaves", &LAB) {
+        return;
+    }
+    let lab = Lab::start(3);
+    // Another configuration needs another mount process: the next krgd replaces it.
+    lab.sh(1, "printf '[view]\\nforget_after_s = 2\\n' >> /etc/krg/krg.toml; pkill -KILL -x krgd")
+        .ok();
+    within(SEEN, || {
+        let said = lab.sh(1, "cat /cluster/proc/nodes/nrnodes");
+        let text = lab.sh(1, "tr '\\0' ' ' < /proc/$(pgrep -x krg-mount)/cmdline").out;
+        if said.out.starts_with("ONLINE:3") { Ok(text) } else { Err(said.err) }
+    });
+    lab.fault("kill", 3);
+    assert!(ps(&lab, 1).ok().contains("12582913"), "still listed as last known");
+    becomes(&lab, 3, "down", SEEN);
+    assert!(!ps(&lab, 1).ok().contains("12582913"), "its processes have left");
+    assert_eq!(lab.sh(1, "cat /cluster/proc/mosix/nodes/3/load").ok(), "-101\n");
+    no_tool_hangs(&lab, 1);
+    lab.fault("heal", 3);
+    becomes(&lab, 3, "online", FRESH);
+    within(FRESH, || match ps(&lab, 1).ok().contains("12582913") {
+        true => Ok(()),
+        false => Err("its processes are not back".into()),
+    });
+}
+
+#[test]
+fn a_cut_node_and_the_others_see_each_other_stale() {
+    if !can_run("a_cut_node", &LAB) {
+        return;
+    }
+    let lab = Lab::start_with(3, &["--link", "2"]);
+    lab.fault("cut", 2);
+    no_tool_hangs(&lab, 1);
+    no_tool_hangs(&lab, 2);
+    becomes(&lab, 2, "stale", SEEN);
+    let said = lab.sh(2, "cat /cluster/proc/nodes/node1/state /cluster/proc/nodes/node2/state");
+    assert_eq!(said.ok(), "stale\nonline\n");
+    lab.fault("heal", 2);
+    becomes(&lab, 2, "online", FRESH);
+}
+
+#[test]
+fn sigterm_ends_krgd_and_its_mounts_in_time() {
+    if !can_run("sigterm", &LAB) {
+        return;
+    }
+    let lab = Lab::start(2);
+    lab.sh(1, "mkdir -p /mnt/second && mount -t krgproc none /mnt/second").ok();
+    assert_eq!(mounts(&lab, 1), 2);
+    let line = "p=$(pgrep -x krgd); kill $p; timeout 2 tail --pid=$p -f /dev/null; echo $?; \
+                grep -c krgproc /proc/self/mountinfo; pgrep -x krg-mount; \
+                ls /run/krg | grep -v notify.sock";
+    let said = lab.sh(1, line);
+    assert_eq!(said.out, "0\n0\n", "ended in time, no mount, no process, no file: {said:?}");
+}
+
+#[test]
+fn two_hundred_processes_a_second_on_each_node() {
+    if !can_run("churn", &LAB) {
+        return;
+    }
+    let lab = Lab::start(3);
+    for node in 1..=3 {
+        // Ten at a time, twenty times a second.
+        let ten = "/bin/true & ".repeat(10);
+        lab.background(node, &format!("while :; do {ten} wait; sleep 0.04; done"));
+    }
+    let line = "for i in $(seq 40); do ps aux || echo FAILED; done 2>&1";
+    let said = lab.view(1, line).ok();
+    let mut rows = 0;
+    for line in said.lines().filter(|l| !l.starts_with("USER ")) {
+        rows += 1;
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        assert!(fields.len() >= 11 && fields[1].parse::<u32>().is_ok(), "half a line: {line}");
+    }
+    assert!(rows > 40 * 10, "{rows} rows");
+    for node in 1..=3 {
+        let log = lab.sh(node, "cat /var/log/krgd.log").out;
+        assert!(!log.contains("panicked"), "node {node}: {log}");
+    }
+}
+
+/// Descriptors and threads of krgd and its mount.
+fn held(lab: &Lab, node: u32) -> Vec<(String, u32, u32)> {
+    let line = "for p in $(pgrep -x 'krgd|krg-mount'); do echo $(cat /proc/$p/comm) \
+                $(ls /proc/$p/fd | wc -l) $(ls /proc/$p/task | wc -l); done";
+    let text = lab.sh(node, line).ok();
+    let row = |line: &str| {
+        let mut words = line.split(' ');
+        let name = words.next().unwrap_or_default().to_owned();
+        let mut number = || words.next().and_then(|w| w.parse().ok()).expect("a count");
+        (name, number(), number())
+    };
+    text.lines().map(row).collect()
+}
+
+#[test]
+fn twenty_rounds_of_faults_leave_nothing_in_the_survivors() {
+    if !can_run("twenty_rounds", &LAB) {
+        return;
+    }
+    let lab = Lab::start(3);
+    let round = || {
+        ps(&lab, 1).ok();
+        lab.fault("cut", 2);
+        ps(&lab, 1).ok();
+        lab.fault("kill", 3);
+        ps(&lab, 1).ok();
+        lab.fault("heal", 2);
+        lab.fault("heal", 3);
+        becomes(&lab, 2, "online", SEEN);
+        becomes(&lab, 3, "online", SEEN);
+    };
+    // The first round makes what is made once: threads of pools, connections.
+    (0..2).for_each(|_| round());
+    let before = held(&lab, 1);
+    (0..20).for_each(|_| round());
+    within(Duration::from_secs(20), || {
+        let after = held(&lab, 1);
+        let grown = before.iter().zip(&after).any(|(b, a)| a.1 > b.1 + 4 || a.2 > b.2 + 2);
+        if grown { Err(format!("before {before:?}, after {after:?}")) } else { Ok(()) }
+    });
+}
