@@ -32,7 +32,7 @@ pub async fn wait(node: &Node, online: u32, deadline: Instant) -> Result<()> {
     let reply = timeout_at(patience, client.wait_online(request))
         .await
         .with_context(|| format!("{name}: krgd does not answer"))?
-        .with_context(|| format!("{name}: krgd refused the question"))?
+        .with_context(|| format!("{name}: krgd gave no answer"))?
         .into_inner();
     let missing: Vec<_> = reply.nodes.iter().filter(|n| n.state != "online").collect();
     let seen = reply.nodes.len() - missing.len();

@@ -182,7 +182,7 @@ async fn keeper_reply(out: OwnedFd, name: &LabName) -> Result<()> {
     match serde_json::from_slice(&text) {
         Ok(Reply::Done) => Ok(()),
         Ok(Reply::Error(words)) => Err(anyhow!(words)),
-        Err(_) => Err(anyhow!("the keeper ended:\n{}", tail(&name.keeper_log()))),
+        Err(_) => Err(anyhow!("the keeper ended {}", tail(&name.keeper_log()))),
     }
 }
 
