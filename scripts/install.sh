@@ -47,7 +47,12 @@ install_binaries() {
     # that an earlier package owns is not replaced.
     while read -r name; do
         case $name in
-        "" | krg | mount.* | ssi-*) continue ;;
+        "" | krg | ssi-*) continue ;;
+        # mount(8) and umount(8) look for these in one place only.
+        mount.* | umount.*)
+            link "$PREFIX/bin/krg" "$HELPERDIR/$name"
+            continue
+            ;;
         esac
         there=$DESTDIR$PREFIX/bin/$name
         if [[ (-e $there || -L $there) && $(readlink -- "$there") != krg ]]; then
@@ -59,8 +64,6 @@ install_binaries() {
     # These two are the lab's.
     link krg-lab "$PREFIX/bin/ssi-start"
     link krg-lab "$PREFIX/bin/ssi-stop"
-    # mount -t krgproc none DIR
-    link "$PREFIX/bin/krg" "$HELPERDIR/mount.krgproc"
 }
 
 install_documents() {

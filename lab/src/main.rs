@@ -4,6 +4,7 @@ mod args;
 mod boot;
 mod config;
 mod exec;
+mod explain;
 mod fault;
 mod init;
 mod inside;

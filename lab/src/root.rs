@@ -179,10 +179,12 @@ fn programs(host: &Path, lab: &Lab) -> Result<()> {
     }
     for name in &lab.old_names {
         let program = if name.starts_with("ssi-st") { "krg-lab" } else { "krg" };
-        link(program, &Path::new("/usr/local/bin").join(name))?;
+        // mount(8) and umount(8) look for their helpers in /sbin only.
+        let helper = name.starts_with("mount.") || name.starts_with("umount.");
+        let dir = if helper { "/sbin" } else { "/usr/local/bin" };
+        link(program, &Path::new(dir).join(name))?;
     }
-    // mount(8) looks for its helpers here only.
-    link("krg", Path::new("/sbin/mount.krgproc"))
+    Ok(())
 }
 
 fn link(program: &str, at: &Path) -> Result<()> {

@@ -1,25 +1,25 @@
 //! `krg lab start`.
 
 use crate::args::StartArgs;
+use crate::explain::{explain, tail};
 use crate::message::{LINE_BYTES_MAX, Reply};
 use crate::name::{LABS, LabName};
 use crate::plan::Plan;
 use crate::print::print;
-use crate::state::{Lab, Node};
+use crate::state::Lab;
 use crate::{init, memory, online, stop};
 use anyhow::{Context, Result, anyhow, bail};
 use krg_sys::feature::Feature;
 use krg_sys::mount::{self, MsFlags};
 use krg_sys::{ns, process};
 use krg_types::limits::LAB_NODES_MAX;
-use krg_types::{NodeId, NodeSet};
 use nix::sys::stat::{Mode, umask};
 use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -38,8 +38,6 @@ const MORE_A_NODE: Duration = Duration::from_secs(1);
 const ANSWER_EARLY: Duration = Duration::from_millis(500);
 /// How long `krg names` may take.
 const NAMES_MAX: Duration = Duration::from_secs(2);
-/// Bytes of a log that an error shows.
-const TAIL_BYTES: u64 = 2000;
 /// The names that are there whatever `krg names` says.
 const OLD_NAMES: [&str; 4] = ["krgadm", "ssi-start", "ssi-stop", "mount.krgproc"];
 
@@ -200,44 +198,6 @@ async fn all_online(name: &LabName, deadline: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Adds which nodes are not ready, and what the first of them wrote.
-fn explain(name: &LabName, e: anyhow::Error) -> anyhow::Error {
-    let Ok(lab) = Lab::load(name) else { return e };
-    let not_ready: Vec<&Node> = lab.nodes.iter().filter(|n| !n.ready).collect();
-    let Some(node) = not_ready.first().copied().or(lab.nodes.first()) else { return e };
-    let numbers: NodeSet = not_ready.iter().filter_map(|n| NodeId::new(n.id)).collect();
-    let which = match not_ready.len() {
-        0 => "krgd is ready on every node".to_owned(),
-        1 => format!("krgd is not ready on node {numbers}"),
-        _ => format!("krgd is not ready on nodes {numbers}"),
-    };
-    let host = &node.hostname;
-    match tail(&krgd_log(name, node)) {
-        text if text.is_empty() => anyhow!("{e:#}\n{which}; on {host} it wrote nothing"),
-        text => anyhow!("{e:#}\n{which}; the end of its log on {host}:\n{text}"),
-    }
-}
-
-/// krgd's log: through the living node, or in what it wrote.
-fn krgd_log(name: &LabName, node: &Node) -> PathBuf {
-    let inside =
-        node.init.map(|i| PathBuf::from(format!("/proc/{}/root/var/log/krgd.log", i.pid)));
-    inside.filter(|p| p.exists()).unwrap_or_else(|| name.krgd_log(node.id))
-}
-
-/// The last lines of a file, as far as it can be read.
-fn tail(path: &Path) -> String {
-    let read = || {
-        let mut file = File::open(path)?;
-        let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        std::io::Result::Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
-    };
-    read().unwrap_or_default()
-}
-
 fn report(args: &StartArgs, took: Duration) -> Result<()> {
     if args.json {
         return crate::status::one(&args.name, true);
@@ -265,14 +225,5 @@ mod tests {
         for bad in ["", "a/b", "..", "-x", "a b"] {
             assert!(!is_command_name(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_tail_is_bounded() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "x".repeat(5000) + "end\n").unwrap();
-        assert_eq!(tail(file.path()).len() as u64, TAIL_BYTES - 1);
-        assert!(tail(file.path()).ends_with("end"));
-        assert_eq!(tail(Path::new("/nonexistent")), "");
     }
 }

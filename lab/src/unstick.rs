@@ -1,5 +1,5 @@
-//! Freeing a killed node that cannot end: a process that waits for an answer of a FUSE mount which
-//! it serves itself waits for ever, and pid 1 waits for it.
+//! Freeing a killed node that cannot end: a process that waits for an answer of a FUSE mount
+//! which it serves itself waits for ever, and pid 1 waits for it.
 
 use crate::scan;
 use anyhow::{Context, Result, anyhow};

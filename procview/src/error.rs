@@ -33,6 +33,12 @@ pub enum ViewError {
 }
 
 impl ViewError {
+    /// What the owner said its kernel said; numbers that are no errno (errno(3) ends at 4095)
+    /// are EIO.
+    pub fn from_owner(errno: i32) -> ViewError {
+        ViewError::Kernel(if (1..4096).contains(&errno) { errno } else { libc::EIO })
+    }
+
     /// The errno for it (errno(3)).
     pub fn errno(&self) -> i32 {
         match self {
@@ -44,6 +50,19 @@ impl ViewError {
             ViewError::TooMany => libc::ENFILE,
             ViewError::WrongKind => libc::EINVAL,
             ViewError::ReadOnly => libc::EROFS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ViewError;
+
+    #[test]
+    fn what_is_no_errno_is_eio() {
+        assert_eq!(ViewError::from_owner(libc::EACCES).errno(), libc::EACCES);
+        for bad in [0, -7, 4096, i32::MIN, i32::MAX] {
+            assert_eq!(ViewError::from_owner(bad).errno(), libc::EIO, "{bad}");
         }
     }
 }

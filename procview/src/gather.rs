@@ -244,7 +244,7 @@ impl Gather {
             .into_inner();
         match reply.errno {
             0 => Ok(reply),
-            errno => Err(ViewError::Kernel(errno)),
+            errno => Err(ViewError::from_owner(errno)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Single processes: what they are, holding on to them, ending them, and what one sets for itself.
+//! Single processes: what they are, holding on to them, ending them, what one sets for itself.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 pub use nix::sys::signal::{SigSet, Signal};
@@ -189,8 +189,8 @@ pub fn kill_with_parent(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(die_with_parent) }
 }
 
-/// Has the command start with no signal blocked: it would inherit what this process blocks to read
-/// from a descriptor.
+/// Has the command start with no signal blocked: it would inherit what this process blocks to
+/// read from a descriptor.
 pub fn unblock_signals(command: &mut Command) -> &mut Command {
     let unblock = || {
         let none = nix::sys::signal::SigSet::empty();

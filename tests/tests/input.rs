@@ -1,0 +1,130 @@
+//! Bad input gets a clear error, and loses nothing.
+
+use krg_tests::{LAB, Lab, Said, bin_dir, can_run, krg, run};
+use std::process::Command;
+
+#[track_caller]
+fn refused(said: &Said, words: &[&str]) {
+    assert_ne!(said.code, 0, "{said:?}");
+    assert_ne!(said.code, 101, "a panic is no answer: {said:?}");
+    for word in words {
+        assert!(said.err.contains(word), "`{word}` is not in: {}", said.err);
+    }
+}
+
+fn krgd(config: &str, options: &[&str]) -> Said {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("krg.toml");
+    std::fs::write(&path, config).expect("it is written");
+    run(Command::new(bin_dir().join("krgd")).arg("--config").arg(&path).args(options))
+}
+
+#[test]
+fn configuration_errors_name_the_line() {
+    let good = krgd("node_id = 3\n", &["--check"]).ok();
+    assert!(good.contains("node_id = 3") && good.contains("forget_after_s"), "{good}");
+    refused(&krgd("node_id = 3\n\nnode_name = 'x'\n", &["--check"]), &["line 3", "node_name"]);
+    refused(&krgd("[view]\nmont = 'x'\n", &["--check"]), &["line 2", "mont", "mount"]);
+    refused(&krgd("node_id = 'x'\n", &["--check"]), &["line 1"]);
+    refused(&krgd("node_id = 256\n", &["--check"]), &["256"]);
+    refused(&krgd("[[peer]]\nid = 1\naddress = '127.0.0.1:1'\n", &["--check"]), &["twice"]);
+    refused(&krgd("= [", &["--check"]), &["line 1"]);
+    let said = run(Command::new(bin_dir().join("krgd")).args(["--config", "/no/such/file"]));
+    refused(&said, &["/no/such/file"]);
+}
+
+#[test]
+fn unknown_commands_and_flags_are_named() {
+    refused(&run(krg().arg("migrat")), &["migrat"]);
+    refused(&run(krg().args(["nodes", "status", "--bogus"])), &["--bogus"]);
+    refused(&run(krg().args(["nodes", "status", "-n", "3-1"])), &["3-1"]);
+    refused(&run(krg().args(["ps", "--simulate", "0"])), &["1 to 255"]);
+    refused(&run(krg().args(["ps", "--simulate", "many"])), &["1 to 255"]);
+    refused(&run(krg().args(["lab", "start", "--name", "../x"])), &["../x"]);
+    refused(&run(krg().args(["exec"])), &["COMMAND"]);
+    for sub in ["ps", "exec", "nodes", "doctor", "lab"] {
+        let help = run(krg().args([sub, "--help"])).ok();
+        assert!(help.contains("Usage"), "{sub}: {help}");
+    }
+    assert!(run(krg().args(["ps", "--help"])).ok().contains("Examples"));
+}
+
+#[test]
+fn simulated_nodes_need_no_daemon() {
+    let table = run(krg().args(["ps", "--simulate", "3"])).ok();
+    let pid = (3 << 22 | std::process::id()).to_string();
+    let rows = table.lines().filter(|l| l.split_whitespace().nth(2) == Some(&*pid));
+    assert_eq!(rows.count(), 1, "this process on node 3: {table}");
+}
+
+#[test]
+fn man_pages_and_completions_are_made() {
+    let dir = tempfile::tempdir().expect("a folder");
+    run(krg().arg("man").arg(dir.path())).ok();
+    for page in ["krg.1", "krg-ps.1", "krg-exec.1", "krg-nodes.1", "krgd.8", "krg-proc.5"] {
+        let text = std::fs::read_to_string(dir.path().join(page)).expect(page);
+        assert!(text.contains(".SH"), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(krg().args(["completions", shell])).ok().contains("nodes"), "{shell}");
+    }
+}
+
+#[test]
+fn commands_in_a_cluster_say_what_is_wrong() {
+    if !can_run("commands_in_a_cluster", &LAB) {
+        return;
+    }
+    let lab = Lab::start(2);
+    refused(&lab.sh(1, "krg nodes status -n 1,9"), &["no node 9", "1,2"]);
+    refused(&lab.sh(1, "krgadm nodes status -n 9"), &["no node 9"]);
+    refused(&lab.sh(1, "krgadm nodes stat"), &["stat"]);
+    assert_eq!(lab.sh(1, "krgadm nodes status").ok(), "1:online\n2:online\n");
+    assert_eq!(lab.sh(1, "krgadm nodes").ok(), "1:online\n2:online\n");
+    assert_eq!(lab.sh(1, "krgadm nodes -n 2").ok(), "2:online\n");
+    assert_eq!(lab.sh(1, "krgadm cluster").ok(), "status: up on 2 nodes\n");
+    // Names that are not there.
+    for path in ["4194304", "8388999", "16777217", "nodes/node3", "nodes/node01", "999999999999"] {
+        let said = lab.sh(1, &format!("cat /cluster/proc/{path}/stat"));
+        refused(&said, &["No such file"]);
+    }
+    assert_eq!(lab.view(1, "ps -q 8388999").code, 1);
+    refused(&lab.sh(1, "echo 1 > /cluster/proc/stat"), &[]);
+    refused(&lab.sh(1, "mkdir /cluster/proc/x; rm /cluster/proc/stat"), &[]);
+    // Mount points.
+    let mount = |dir: &str| lab.sh(1, &format!("mount -t krgproc none {dir}"));
+    refused(&mount("/mnt/none"), &["/mnt/none", "mkdir"]);
+    refused(&mount("/cluster/proc"), &["busy"]);
+    refused(&lab.sh(1, "mount -t krgproc -o bogus=1 none /mnt"), &["bogus=1"]);
+    lab.sh(1, "mkdir /mnt/v && mount -t krgproc none /mnt/v && test -e /mnt/v/stat").ok();
+    refused(&mount("/mnt/v"), &["busy"]);
+    lab.sh(1, "cd /mnt/v && ! umount /mnt/v && test -e /mnt/v/.local/stat").ok();
+    lab.sh(1, "umount /mnt/v && ! mountpoint -q /mnt/v && ! pgrep -f mount-proc./mnt/v").ok();
+    // A second daemon, and a port that is taken.
+    refused(&lab.sh(1, "krgd"), &["another krgd"]);
+    let line = "printf 'run_dir = \"/tmp/r\"\\nlisten = \"10.91.1.1:7600\"\\n' > /tmp/k.toml; \
+                krgd --config /tmp/k.toml";
+    refused(&lab.sh(1, line), &["10.91.1.1:7600"]);
+    assert_eq!(lab.sh(1, "cat /cluster/proc/nodes/nrnodes").ok(), "ONLINE:2\nPRESENT:2\nPOSSIBLE:2\n");
+}
+
+#[test]
+fn krgd_says_what_it_lacks() {
+    if !can_run("krgd_says_what_it_lacks", &LAB) {
+        return;
+    }
+    let lab = Lab::start(1);
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    refused(&lab.sh(1, &format!("{nobody} krgd")), &["root"]);
+    refused(&lab.sh(1, &format!("{nobody} mount -t krgproc none /mnt")), &[]);
+    // Without /dev/fuse it says so, serves the other nodes, and mounts when it is back.
+    let line = "pkill -x krgd; p=$(pgrep -x krgd-or-none); mkdir -p /tmp/nodev; \
+                unshare -m sh -c 'mount --bind /dev/null /dev/fuse; \
+                printf \"listen = \\\"127.0.0.1:7601\\\"\\nrun_dir = \\\"/tmp/r2\\\"\\n\
+                [view]\\nmount = \\\"/mnt/x\\\"\\n\" > /tmp/k2.toml; \
+                timeout 2 krgd --config /tmp/k2.toml' 2>&1; true";
+    let said = lab.sh(1, line).ok();
+    assert!(said.contains("/mnt/x") && said.contains("krg doctor"), "{said}");
+    let doctor = lab.sh(1, "krg doctor --json").out;
+    assert!(doctor.contains("\"fuse\""), "{doctor}");
+}
