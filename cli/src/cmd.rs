@@ -14,8 +14,7 @@ use clap::Parser;
 use std::ffi::OsString;
 
 /// The names that older systems gave these commands, and helpers that mount(8) looks for.
-pub const NAMES: [&str; 6] =
-    ["krgadm", "ssi-start", "ssi-stop", "mount.krgproc", "umount.krgproc", "umount.fuse.krgproc"];
+pub const NAMES: [&str; 4] = ["krgadm", "ssi-start", "ssi-stop", "mount.krgproc"];
 
 /// Runs `krg`; returns its exit code.
 pub fn run(argv: Vec<OsString>) -> Result<u8> {

@@ -20,7 +20,6 @@ fn main() -> ExitCode {
         "krgadm" => cmd::krgadm::run(argv),
         "ssi-start" | "ssi-stop" => cmd::lab::run(&name, &argv[1..]),
         "mount.krgproc" => cmd::mount_helper::mount(&argv[1..]),
-        "umount.krgproc" | "umount.fuse.krgproc" => cmd::mount_helper::umount(&argv[1..]),
         _ => cmd::run(argv),
     };
     match result {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// What is known of one node.
 #[derive(Clone, Debug)]
@@ -64,7 +64,12 @@ pub struct Members {
     list: RwLock<BTreeMap<NodeId, Member>>,
     /// Counts changes of anybody's state, for those who wait for one.
     changes: watch::Sender<u64>,
+    /// Nodes that were thought silent and have asked us something.
+    nudges: broadcast::Sender<NodeId>,
 }
+
+/// More nudges than nodes are never waiting.
+const NUDGES_MAX: usize = 256;
 
 impl Members {
     /// The list as configured; nobody has been seen yet.
@@ -83,7 +88,8 @@ impl Members {
         };
         let list = nodes.iter().map(|n| (n.0, member(n))).collect();
         let changes = watch::Sender::new(0);
-        Members { own, cluster: cluster.into(), list: RwLock::new(list), changes }
+        let nudges = broadcast::Sender::new(NUDGES_MAX);
+        Members { own, cluster: cluster.into(), list: RwLock::new(list), changes, nudges }
     }
 
     /// Everybody, lowest number first.
@@ -94,6 +100,18 @@ impl Members {
     /// How many answer.
     pub fn online(&self) -> usize {
         self.read().values().filter(|m| m.up).count()
+    }
+
+    /// This node asks us something: if it was thought silent, it is worth a probe.
+    pub fn heard_of(&self, id: NodeId) {
+        if self.get(id).is_some_and(|p| !p.up) {
+            let _ = self.nudges.send(id);
+        }
+    }
+
+    /// Nodes as `heard_of` tells of them.
+    pub(crate) fn nudges(&self) -> broadcast::Receiver<NodeId> {
+        self.nudges.subscribe()
     }
 
     /// A probe was answered.

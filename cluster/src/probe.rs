@@ -14,11 +14,12 @@ use tokio::time::timeout;
 /// A probe without an answer for so long, ms, has failed.
 pub const PROBE_TIMEOUT_MS: u64 = 500;
 /// Between probes of a node that does not answer: short, so that it is back soon, then longer.
+/// One that comes up probes us at once, and is then probed at once.
 const DOWN_PERIODS_MS: [u64; 4] = [100, 250, 500, 1_000];
 /// Failed probes before the next longer of those periods.
 const DOWN_PROBES_PER_PERIOD: usize = 16;
 /// With more nodes than this each probes the others less often: the sum stays bounded.
-const NODES_AT_FULL_RATE: usize = 16;
+const NODES_AT_FULL_RATE: usize = 8;
 
 /// Probes every member until dropped with its runtime. `boot_ns` is this node's boot clock;
 /// `up_period` is the time between probes of a node that answers.
@@ -27,18 +28,31 @@ pub async fn run(members: Arc<Members>, boot_ns: fn() -> u64, up_period: Duratio
     let crowd = u32::try_from(all.len().div_ceil(NODES_AT_FULL_RATE)).unwrap_or(1);
     let mut tasks = tokio::task::JoinSet::new();
     for peer in all {
-        tasks.spawn(watch_one(members.clone(), peer.id, boot_ns, up_period * crowd));
+        tasks.spawn(watch_one(members.clone(), peer.id, boot_ns, Pace { up_period, crowd }));
     }
     while tasks.join_next().await.is_some() {}
 }
 
-async fn watch_one(
-    members: Arc<Members>,
-    id: NodeId,
-    boot_ns: fn() -> u64,
+/// How often to probe.
+#[derive(Clone, Copy)]
+struct Pace {
     up_period: Duration,
-) {
+    /// How many times less often than in a small cluster.
+    crowd: u32,
+}
+
+impl Pace {
+    fn pause(self, failures: usize) -> Duration {
+        let step = (failures / DOWN_PROBES_PER_PERIOD).min(DOWN_PERIODS_MS.len() - 1);
+        let down = Duration::from_millis(DOWN_PERIODS_MS[step]);
+        let pause = if failures == 0 { self.up_period } else { down };
+        pause * self.crowd
+    }
+}
+
+async fn watch_one(members: Arc<Members>, id: NodeId, boot_ns: fn() -> u64, pace: Pace) {
     let mut failures = 0;
+    let mut nudges = members.nudges();
     loop {
         // Subscribed before the probe, so that a change during it is not missed.
         let mut changes = members.changes();
@@ -53,22 +67,19 @@ async fn watch_one(
             }
         }
         changes.mark_unchanged();
-        let pause = if failures == 0 { up_period } else { down_period(failures) };
-        // Somebody else may find it silent meanwhile; then the next probe is due at once.
-        let went_down = async {
-            while changes.changed().await.is_ok() {
-                if members.get(id).is_some_and(|p| !p.up) && failures == 0 {
-                    return;
-                }
+        // Somebody else may find it silent meanwhile, or it may make itself heard: then the next
+        // probe is due at once.
+        let up = || members.get(id).is_some_and(|p| p.up);
+        let went_down = async { while !(changes.changed().await.is_ok() && !up()) {} };
+        let heard = async { while nudges.recv().await != Ok(id) {} };
+        let _ = timeout(pace.pause(failures), async {
+            tokio::select! {
+                () = went_down, if failures == 0 => {}
+                () = heard, if failures != 0 => {}
             }
-        };
-        let _ = timeout(pause, went_down).await;
+        })
+        .await;
     }
-}
-
-fn down_period(failures: usize) -> Duration {
-    let step = (failures / DOWN_PROBES_PER_PERIOD).min(DOWN_PERIODS_MS.len() - 1);
-    Duration::from_millis(DOWN_PERIODS_MS[step])
 }
 
 /// One question and its answer.

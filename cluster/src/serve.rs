@@ -1,5 +1,6 @@
 //! Answers probes.
 
+use crate::Members;
 use krg_rpc::proto::member::member_server::Member;
 use krg_rpc::proto::member::{ProbeReply, ProbeRequest};
 use krg_rpc::status::check_caller;
@@ -21,6 +22,8 @@ pub struct Identity {
     pub incarnation: u64,
     /// Its boot clock.
     pub boot_ns: fn() -> u64,
+    /// The member list, to be told who asks.
+    pub members: Option<Arc<Members>>,
 }
 
 #[tonic::async_trait]
@@ -28,6 +31,9 @@ impl Member for Identity {
     async fn probe(&self, ask: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
         let ask = ask.into_inner();
         check_caller(&self.cluster, ask.version, &ask.cluster)?;
+        if let (Some(members), Some(from)) = (&self.members, NodeId::new(ask.from)) {
+            members.heard_of(from);
+        }
         Ok(Response::new(ProbeReply {
             version: PROTOCOL_VERSION,
             node: self.node.get(),

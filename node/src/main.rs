@@ -2,6 +2,7 @@
 
 mod config;
 mod control;
+mod local_proc;
 mod mount_process;
 mod mounts;
 mod shutdown;

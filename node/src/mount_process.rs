@@ -2,6 +2,7 @@
 //! goes on serving while krgd is restarted.
 
 use crate::config::Config;
+use crate::local_proc;
 use crate::shutdown;
 use anyhow::{Context, Result};
 use krg_cluster::Members;
@@ -10,7 +11,7 @@ use krg_procview::fs::Fs;
 use krg_procview::fuse::{self, View};
 use krg_procview::gather::Gather;
 use krg_sys::clock::{boot_ns, wall_ns};
-use krg_sys::mount::{self, MsFlags};
+use krg_sys::mount;
 use krg_sys::process;
 use krg_sys::procfs::{HidePid, Procfs};
 use std::path::Path;
@@ -39,16 +40,12 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
         let forget_after = Duration::from_secs(config.view.forget_after_s);
         Gather::start(members.clone(), forget_after, boot_ns)
     });
-    let fs = Arc::new(Fs::new(gather, procfs, boot_ns, wall_ns));
+    let local = local_proc::path(&config.run_dir);
+    let fs = Arc::new(Fs::new(gather, procfs, &local, (boot_ns, wall_ns)));
     let view = View::new(fs, runtime.handle().clone());
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let session = fuse::mount(view, at, threads)?.spawn()?;
     let served = std::thread::spawn(move || session.join());
-    // The tools reach what is this machine's own through the kernel's procfs inside the view.
-    let local = at.join(".local");
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount::mount_fs("proc", &local, "proc", flags, "")
-        .with_context(|| format!("cannot mount proc on {}", local.display()))?;
     println!("mounted");
     runtime.block_on(async {
         let ended = tokio::task::spawn_blocking(move || served.join());

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::control;
+use crate::local_proc;
 use crate::mounts::Mounts;
 use crate::shutdown;
 use anyhow::{Context, Result, bail};
@@ -53,12 +54,15 @@ async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<()> {
     // What is there of this machine.
     let hide = HidePid::of_this_machine();
     let procfs = Arc::new(Procfs::open(hide).context("cannot open /proc")?);
+    local_proc::mount(&run_dir, hide)?;
+    let members = Arc::new(Members::new(config.node_id, &config.cluster, &config.nodes()));
     let identity = Identity {
         node: config.node_id,
         cluster: config.cluster.as_str().into(),
         hostname: hostname(),
         incarnation: wall_ns(),
         boot_ns,
+        members: Some(members.clone()),
     };
     let facts = NodeFacts {
         node: config.node_id.get(),
@@ -79,7 +83,6 @@ async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<()> {
     };
 
     // What there is of the others.
-    let members = Arc::new(Members::new(config.node_id, &config.cluster, &config.nodes()));
     let mounts = Mounts::new(&run_dir, config_path, stamp(&config)?)?;
 
     // Doors: for the other nodes, and for this machine's commands.
@@ -116,6 +119,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<()> {
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     mounts.stop().await;
+    local_proc::unmount(&run_dir);
     let _ = std::fs::remove_file(&socket);
     let _ = std::fs::remove_dir(run_dir.join("mounts"));
     Ok(())

@@ -24,6 +24,7 @@ use krg_types::file::PidFileKind;
 use krg_types::{NodeId, PidFile, SystemFile};
 use live::Recent;
 use names::Names;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub struct Fs {
     procfs: Arc<Procfs>,
     names: Names,
     recent: Recent,
+    local: PathBuf,
     /// Shown as the time of everything.
     since_ns: u64,
     boot_ns: fn() -> u64,
@@ -105,16 +107,18 @@ fn offset_ns(peer: &Peer) -> i64 {
 }
 
 impl Fs {
-    /// A tree over these values. `procfs` is this node's own /proc.
+    /// A tree over these values. `procfs` is this node's own /proc, and mounted at `local` for
+    /// the links that lead to it; the clocks are the boot clock and the wall clock, ns.
     pub fn new(
         gather: Arc<Gather>,
         procfs: Arc<Procfs>,
-        boot_ns: fn() -> u64,
-        wall_ns: fn() -> u64,
+        local: &Path,
+        (boot_ns, wall_ns): (fn() -> u64, fn() -> u64),
     ) -> Fs {
         let names = Names::default();
         let since_ns = wall_ns();
-        Fs { gather, procfs, names, recent: Recent::default(), since_ns, boot_ns, wall_ns }
+        let (recent, local) = (Recent::default(), local.to_owned());
+        Fs { gather, procfs, names, recent, local, since_ns, boot_ns, wall_ns }
     }
 
     /// The wall-clock time shown as the time of everything, ns since 1970.
@@ -189,7 +193,9 @@ fn shape(item: Item) -> (Kind, u16) {
     };
     match item {
         Item::Fixed(f) => match f {
-            Fixed::SelfLink | Fixed::ThreadSelf | Fixed::NodesSelf => (Kind::Link, 0o777),
+            Fixed::SelfLink | Fixed::ThreadSelf | Fixed::NodesSelf | Fixed::Local => {
+                (Kind::Link, 0o777)
+            },
             Fixed::Nrnodes | Fixed::PidMax | Fixed::Server => (Kind::File, 0o444),
             _ => (Kind::Dir, 0o555),
         },

@@ -195,7 +195,10 @@ impl Drop for Lab {
 /// Tries until `done` says so; the last thing seen is in the failure. Between tries it yields to
 /// the kernel for `pause`, as no event of another process can be awaited from a test.
 #[track_caller]
-pub fn within<T: std::fmt::Debug>(limit: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn within<T: std::fmt::Debug>(
+    limit: Duration,
+    mut look: impl FnMut() -> Result<T, String>,
+) -> T {
     let begun = Instant::now();
     loop {
         match look() {

@@ -56,7 +56,11 @@ fn ps(lab: &Lab, node: u32) -> Said {
 }
 
 fn mounts(lab: &Lab, node: u32) -> usize {
-    lab.sh(node, "grep -c ' - fuse.krgproc ' /proc/self/mountinfo").out.trim().parse().unwrap_or(0)
+    lab.sh(node, "grep -c ' - fuse.krgproc ' /proc/self/mountinfo")
+        .out
+        .trim()
+        .parse()
+        .unwrap_or(0)
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn where_a_view_died_the_real_proc_shows_through() {
     }
     let lab = Lab::start(3);
     let line = "echo > /tmp/in; while [ ! -e /tmp/go ]; do read x < /proc/uptime; done; \
-                grep -c fuse.krgproc /proc/self/mountinfo > /tmp/covers; ps -e > /tmp/real";
+                until ps -e > /tmp/try; do :; done; mv /tmp/try /tmp/real";
     lab.sh(1, &format!("setsid krg exec -- sh -c '{line}' </dev/null >/dev/null 2>&1 &")).ok();
     let exists = |file: &str| {
         within(SEEN, || match lab.sh(1, &format!("test -s {file}")).code {
@@ -185,8 +189,11 @@ fn a_dead_node_leaves_after_the_configured_time_and_comes_back() {
     }
     let lab = Lab::start(3);
     // Another configuration needs another mount process: the next krgd replaces it.
-    lab.sh(1, "printf '[view]\\nforget_after_s = 2\\n' >> /etc/krg/krg.toml; pkill -KILL -x krgd")
-        .ok();
+    lab.sh(
+        1,
+        "printf '[view]\\nforget_after_s = 2\\n' >> /etc/krg/krg.toml; pkill -KILL -x krgd",
+    )
+    .ok();
     within(SEEN, || {
         let said = lab.sh(1, "cat /cluster/proc/nodes/nrnodes");
         let text = lab.sh(1, "tr '\\0' ' ' < /proc/$(pgrep -x krg-mount)/cmdline").out;

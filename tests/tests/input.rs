@@ -84,7 +84,8 @@ fn commands_in_a_cluster_say_what_is_wrong() {
     assert_eq!(lab.sh(1, "krgadm nodes -n 2").ok(), "2:online\n");
     assert_eq!(lab.sh(1, "krgadm cluster").ok(), "status: up on 2 nodes\n");
     // Names that are not there.
-    for path in ["4194304", "8388999", "16777217", "nodes/node3", "nodes/node01", "999999999999"] {
+    for path in ["4194304", "8388999", "16777217", "nodes/node3", "nodes/node01", "999999999999"]
+    {
         let said = lab.sh(1, &format!("cat /cluster/proc/{path}/stat"));
         refused(&said, &["No such file"]);
     }
@@ -99,13 +100,18 @@ fn commands_in_a_cluster_say_what_is_wrong() {
     lab.sh(1, "mkdir /mnt/v && mount -t krgproc none /mnt/v && test -e /mnt/v/stat").ok();
     refused(&mount("/mnt/v"), &["busy"]);
     lab.sh(1, "cd /mnt/v && ! umount /mnt/v && test -e /mnt/v/.local/stat").ok();
-    lab.sh(1, "umount /mnt/v && ! mountpoint -q /mnt/v && ! pgrep -f mount-proc./mnt/v").ok();
+    let line = "p=$(pgrep -n -x krg-mount); umount /mnt/v && ! mountpoint -q /mnt/v && \
+                timeout 5 tail --pid=$p -f /dev/null";
+    lab.sh(1, line).ok();
     // A second daemon, and a port that is taken.
     refused(&lab.sh(1, "krgd"), &["another krgd"]);
     let line = "printf 'run_dir = \"/tmp/r\"\\nlisten = \"10.91.1.1:7600\"\\n' > /tmp/k.toml; \
                 krgd --config /tmp/k.toml";
     refused(&lab.sh(1, line), &["10.91.1.1:7600"]);
-    assert_eq!(lab.sh(1, "cat /cluster/proc/nodes/nrnodes").ok(), "ONLINE:2\nPRESENT:2\nPOSSIBLE:2\n");
+    assert_eq!(
+        lab.sh(1, "cat /cluster/proc/nodes/nrnodes").ok(),
+        "ONLINE:2\nPRESENT:2\nPOSSIBLE:2\n"
+    );
 }
 
 #[test]

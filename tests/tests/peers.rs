@@ -36,7 +36,8 @@ fn id(n: u32) -> NodeId {
 
 fn identity(node: u32) -> Identity {
     let cluster = CLUSTER.into();
-    Identity { node: id(node), cluster, hostname: format!("n{node}"), incarnation: 1, boot_ns }
+    let hostname = format!("n{node}");
+    Identity { node: id(node), cluster, hostname, incarnation: 1, boot_ns, members: None }
 }
 
 fn procfs() -> Arc<Procfs> {
@@ -71,9 +72,7 @@ async fn viewer(nodes: &[(NodeId, SocketAddr)], online: usize) -> (Arc<Members>,
     let members = Arc::new(Members::new(id(1), CLUSTER, nodes));
     let mut changes = members.changes();
     tokio::spawn(probe::run(members.clone(), boot_ns, Duration::from_secs(1)));
-    let seen = async {
-        while members.online() < online && changes.changed().await.is_ok() {}
-    };
+    let seen = async { while members.online() < online && changes.changed().await.is_ok() {} };
     tokio::time::timeout(SOON, seen).await.expect("they answer");
     let gather = Gather::start(members.clone(), Duration::from_secs(60), boot_ns);
     (members, gather)
@@ -91,7 +90,8 @@ async fn another_version_and_another_cluster_are_refused() {
         let mut client = ProcViewClient::new(pool::channel(address));
         let (tx, rx) = tokio::sync::mpsc::channel(1);
         tx.send(want(version, cluster)).await.expect("room");
-        let mut frames = client.watch(ReceiverStream::new(rx)).await.expect("it opens").into_inner();
+        let mut frames =
+            client.watch(ReceiverStream::new(rx)).await.expect("it opens").into_inner();
         let refusal = frames.message().await.expect_err("it is refused");
         assert_eq!(refusal.code(), Code::FailedPrecondition, "{refusal:?}");
 

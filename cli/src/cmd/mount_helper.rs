@@ -1,13 +1,10 @@
-//! `mount -t krgproc none DIR` and its undoing: the helpers that mount(8) and umount(8) look for.
+//! `mount -t krgproc none DIR`: the helper that mount(8) looks for.
 
 use crate::daemon;
 use anyhow::{Context, Result, bail};
-use krg_sys::mount::{MsFlags, mount_fs, mountinfo};
+use krg_sys::mount::mountinfo;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-
-/// What such a mount is called in mountinfo.
-const FS_TYPE: &str = "fuse.krgproc";
+use std::path::Path;
 
 /// What mount(8) hands to a helper: `SOURCE DIR [-sfnv] [-N ns] [-o options] [-t type]`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -66,35 +63,6 @@ pub fn mount(args: &[OsString]) -> Result<u8> {
     Ok(0)
 }
 
-/// `umount.krgproc`: first the kernel's procfs inside the view, then the view.
-pub fn umount(args: &[OsString]) -> Result<u8> {
-    let call = parse(args)?;
-    let [dir] = call.names.as_slice() else { bail!("usage: umount DIR") };
-    let lazy = args.iter().any(|a| a.to_str().is_some_and(is_lazy));
-    let dir = PathBuf::from(dir);
-    let ours = mountinfo("self")?.iter().any(|m| m.mount_point == dir && m.fs_type == FS_TYPE);
-    if !ours {
-        bail!("{}: not mounted", dir.display());
-    }
-    if lazy {
-        krg_sys::mount::umount_detach(&dir)?;
-        return Ok(0);
-    }
-    let local = dir.join(".local");
-    nix::mount::umount(&local).with_context(|| format!("{}", local.display()))?;
-    if let Err(e) = nix::mount::umount(&dir) {
-        // It is in use and stays: whole, as it was.
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount_fs("proc", &local, "proc", flags, "")?;
-        return Err(e).with_context(|| format!("{}", dir.display()));
-    }
-    Ok(0)
-}
-
-fn is_lazy(arg: &str) -> bool {
-    arg.len() > 1 && arg.starts_with('-') && arg.contains('l')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +79,5 @@ mod tests {
         assert!(!call.fake);
         assert!(parse(&words("none /mnt -fn")).unwrap().fake);
         assert!(parse(&words("none /mnt -o")).is_err());
-        assert!(is_lazy("-nl") && !is_lazy("/l") && !is_lazy("-"));
     }
 }

@@ -11,6 +11,7 @@ use crate::render::root::Root;
 use krg_rpc::status::RpcError;
 use krg_types::limits::LOCAL_PID_BITS;
 use krg_types::{GlobalPid, NodeId, PidFile, SystemFile};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// The idle time beside the uptime may be this old; the uptime itself is computed now. Tools
@@ -234,6 +235,7 @@ impl Fs {
                 Some(tgid) => format!("{tgid}/task/{}", asker.tid).into_bytes(),
                 None => local("thread-self"),
             },
+            Item::Fixed(Fixed::Local) => self.local.as_os_str().as_bytes().to_vec(),
             Item::Fixed(Fixed::NodesSelf) => format!("node{}", self.gather.own()).into_bytes(),
             Item::LocalPid(pid) => local(&pid.to_string()),
             Item::LocalName(n) => {

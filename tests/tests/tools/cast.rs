@@ -111,7 +111,8 @@ fn running(lab: &Lab, node: u32, local: u32, begins: &str) -> Process {
 #[track_caller]
 fn children(lab: &Lab, parent: &Process) -> Vec<Process> {
     let lines = within(SOON, || {
-        let said = lab.sh(parent.node, &format!("pgrep -f -P {} \"^sleep 7700\" -a", parent.local));
+        let said =
+            lab.sh(parent.node, &format!("pgrep -f -P {} \"^sleep 7700\" -a", parent.local));
         if said.out.lines().count() == 2 { Ok(said.out) } else { Err(said.out) }
     });
     let child = |line: &str| {
@@ -164,7 +165,8 @@ pub fn assert_everybody(lab: &Lab, tool: &str, extract: impl Fn(&str) -> BTreeSe
             && extra.contains(&1)
             && extra.contains(&own)
             && extra.iter().all(is_extra);
-        let said = || format!("{tool}: missing {missing:?}, too many {extra:?}, own {own}\n{text}");
+        let said =
+            || format!("{tool}: missing {missing:?}, too many {extra:?}, own {own}\n{text}");
         if right { Ok(()) } else { Err(said()) }
     });
 }

@@ -71,8 +71,7 @@ fn htop(lab: &Lab, cast: &Cast) {
     let capture = format!("{TMUX} capture-pane -p");
     let complete = |screen: &str| -> Result<(), String> {
         let cpu = (0..total).all(|n| screen.contains(&format!(" {n}[")));
-        let rows: Vec<&str> =
-            screen.lines().filter(|l| l.contains(&cast.burner.args)).collect();
+        let rows: Vec<&str> = screen.lines().filter(|l| l.contains(&cast.burner.args)).collect();
         let [row] = rows[..] else { return Err(format!("{} rows of it", rows.len())) };
         let row = words(row);
         let right = row[0] == cast.burner.gpid().to_string() && row[1] == "root";

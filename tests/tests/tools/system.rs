@@ -1,8 +1,6 @@
 //! Tools that show the whole system: theirs are the sums over the nodes.
 
-use super::cast::{
-    Cast, NODES, SOON, cluster, cpus, cpus_of_node_3, memory, native, on_view,
-};
+use super::cast::{Cast, NODES, SOON, cluster, cpus, cpus_of_node_3, memory, native, on_view};
 use super::checks::Checks;
 use super::table::{Table, field, words};
 use krg_tests::{Lab, within};
@@ -72,7 +70,11 @@ fn w(lab: &Lab) {
     let head = |text: &str| {
         let line = text.lines().next().expect("a line").to_owned();
         // The time of day and the loads move.
-        line.split_once(" up ").and_then(|(_, rest)| rest.split_once(",  ")).expect("up").0.to_owned()
+        line.split_once(" up ")
+            .and_then(|(_, rest)| rest.split_once(",  "))
+            .expect("up")
+            .0
+            .to_owned()
     };
     within(SOON, || {
         let (w, uptime) = (on_view(lab, "w").ok(), on_view(lab, "uptime").ok());
