@@ -4,7 +4,9 @@ use crate::daemon;
 use anyhow::{Context, Result, bail};
 use krg_sys::mount::{bind, make_slave_recursive, mountinfo, rbind, umount_detach};
 use krg_sys::ns::{Namespaces, keep_ids, unshare};
-use krg_sys::process::{self, PidFd, SigSet, Signal, ignore_terminal_signals, with_terminal_signals};
+use krg_sys::process::{
+    self, PidFd, SigSet, Signal, ignore_terminal_signals, with_terminal_signals,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use std::ffi::OsString;
@@ -123,7 +125,8 @@ struct Supervisor {
 
 impl Supervisor {
     fn new(server: Option<PidFd>) -> Result<Supervisor> {
-        let mask: SigSet = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
+        let mask: SigSet =
+            [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
         mask.thread_block()?;
         let signals = SignalFd::new(&mask)?;
         Ok(Supervisor { server, signals, mask })

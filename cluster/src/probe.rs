@@ -9,15 +9,17 @@ use krg_types::NodeId;
 use krg_types::limits::{NAME_BYTES_MAX, PROTOCOL_VERSION};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// A probe without an answer for so long, ms, has failed.
-pub const PROBE_TIMEOUT_MS: u64 = 500;
+const PROBE_TIMEOUT_MS: u64 = 500;
 /// Between probes of a node that does not answer: short, so that it is back soon, then longer.
 /// One that comes up probes us at once, and is then probed at once.
 const DOWN_PERIODS_MS: [u64; 4] = [100, 250, 500, 1_000];
 /// Failed probes before the next longer of those periods.
 const DOWN_PROBES_PER_PERIOD: usize = 16;
+/// Between the first probes of the nodes of a large cluster.
+const FIRST_STEP: Duration = Duration::from_millis(10);
 /// With more nodes than this each probes the others less often: the sum stays bounded.
 const NODES_AT_FULL_RATE: usize = 8;
 
@@ -48,15 +50,26 @@ impl Pace {
         let pause = if failures == 0 { self.up_period } else { down };
         pause * self.crowd
     }
+
+    /// The first probes of a large cluster that starts as one are spread out.
+    fn first(self, id: NodeId) -> Duration {
+        FIRST_STEP * (id.get() % (self.crowd * self.crowd))
+    }
+
+    /// A crowd that starts on few processors answers late.
+    fn timeout_ms(self) -> u64 {
+        PROBE_TIMEOUT_MS * u64::from(self.crowd)
+    }
 }
 
 async fn watch_one(members: Arc<Members>, id: NodeId, boot_ns: fn() -> u64, pace: Pace) {
     let mut failures = 0;
     let mut nudges = members.nudges();
+    sleep_until(Instant::now() + pace.first(id)).await;
     loop {
         // Subscribed before the probe, so that a change during it is not missed.
         let mut changes = members.changes();
-        match probe(&members, id, boot_ns).await {
+        match probe(&members, id, boot_ns, pace.timeout_ms()).await {
             Ok(answer) => {
                 failures = 0;
                 members.answered(id, answer);
@@ -83,7 +96,12 @@ async fn watch_one(members: Arc<Members>, id: NodeId, boot_ns: fn() -> u64, pace
 }
 
 /// One question and its answer.
-async fn probe(members: &Members, id: NodeId, boot_ns: fn() -> u64) -> Result<Answer, RpcError> {
+async fn probe(
+    members: &Members,
+    id: NodeId,
+    boot_ns: fn() -> u64,
+    timeout_ms: u64,
+) -> Result<Answer, RpcError> {
     let gone = || RpcError::Unreachable(id, "no longer a member".into());
     let channel = members.get(id).ok_or_else(gone)?.channel;
     let mut client = MemberClient::new(channel).max_decoding_message_size(64 << 10);
@@ -93,10 +111,10 @@ async fn probe(members: &Members, id: NodeId, boot_ns: fn() -> u64) -> Result<An
         from: members.own().get(),
     };
     let sent = boot_ns();
-    let call = timeout(Duration::from_millis(PROBE_TIMEOUT_MS), client.probe(question));
+    let call = timeout(Duration::from_millis(timeout_ms), client.probe(question));
     let reply = call
         .await
-        .map_err(|_| RpcError::deadline(id, PROBE_TIMEOUT_MS))?
+        .map_err(|_| RpcError::deadline(id, timeout_ms))?
         .map_err(|status| RpcError::from_status(id, &status))?
         .into_inner();
     let got = boot_ns();

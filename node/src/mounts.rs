@@ -61,7 +61,8 @@ impl Mounts {
     /// No mounts yet. `stamp` changes when a mount process must be replaced.
     pub fn new(run_dir: &Path, config: Option<PathBuf>, stamp: String) -> Result<Arc<Mounts>> {
         let dir = run_dir.join("mounts");
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(Arc::new(Mounts {
             run_dir: dir,
             config,
@@ -89,7 +90,11 @@ impl Mounts {
         let mount = |(path, s): (&PathBuf, &State)| wire::Mount {
             path: path.display().to_string(),
             pid: s.pid,
-            state: if s.why.is_empty() { s.word.into() } else { format!("{}: {}", s.word, s.why) },
+            state: if s.why.is_empty() {
+                s.word.into()
+            } else {
+                format!("{}: {}", s.word, s.why)
+            },
             restarts: s.restarts,
         };
         states.iter().map(mount).collect()
@@ -199,7 +204,9 @@ impl Mounts {
     /// From the start (or the adoption) of a mount process to its end.
     async fn one_life(&self, path: &Path) -> Result<End> {
         let record = record::read(&self.run_dir, path);
-        if let Some((record, process)) = record.and_then(|r| Some((r.clone(), Arc::new(r.process()?)))) {
+        if let Some((record, process)) =
+            record.and_then(|r| Some((r.clone(), Arc::new(r.process()?))))
+        {
             if record.stamp == self.stamp && is_ours(path) {
                 self.mounted(path, record.pid);
                 return self.watch(path, process, None).await;
@@ -210,7 +217,8 @@ impl Mounts {
         if covered(path).is_some() {
             bail!("busy, something else is mounted here");
         }
-        std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        std::fs::create_dir_all(path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
         let (child, process, record) = self.start(path).await?;
         record::write(&self.run_dir, path, &record)?;
         self.mounted(path, record.pid);

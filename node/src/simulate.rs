@@ -20,8 +20,8 @@ use krg_sys::clock::{boot_ns, page_size, ticks_per_s, wall_ns};
 use krg_sys::procfs::{HidePid, Procfs};
 use krg_types::{NodeId, PidFile};
 use std::fmt::Write;
-use std::path::Path;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -50,9 +50,8 @@ async fn table(count: u32) -> Result<String> {
     let members = Arc::new(Members::new(own, CLUSTER, &nodes));
     let mut changes = members.changes();
     tokio::spawn(probe::run(members.clone(), boot_ns, Duration::from_secs(1)));
-    let all = async {
-        while members.online() < nodes.len() && changes.changed().await.is_ok() {}
-    };
+    let all =
+        async { while members.online() < nodes.len() && changes.changed().await.is_ok() {} };
     tokio::time::timeout(START_MAX, all).await.context("the simulated nodes do not answer")?;
     let gather = Gather::start(members, Duration::from_secs(60), boot_ns);
     let fs = Fs::new(gather, procfs, Path::new("/proc"), (boot_ns, wall_ns));
@@ -76,14 +75,8 @@ async fn node(id: NodeId, procfs: Arc<Procfs>) -> Result<SocketAddr> {
     let sampler = Sampler::new(procfs.clone());
     let view =
         serve::Service { cluster: cluster.clone(), facts, sampler, live: Live::start(procfs)? };
-    let identity = Identity {
-        node: id,
-        cluster,
-        hostname,
-        incarnation: wall_ns(),
-        boot_ns,
-        members: None,
-    };
+    let identity =
+        Identity { node: id, cluster, hostname, incarnation: wall_ns(), boot_ns, members: None };
     let server = pool::server()
         .add_service(MemberServer::new(identity))
         .add_service(serve::server(view))

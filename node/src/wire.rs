@@ -91,8 +91,11 @@ async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<()> {
     let tcp = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {} (is another krgd running? see `listen`)", config.listen)
     })?;
-    let control =
-        control::Service { config: config.clone(), members: members.clone(), mounts: mounts.clone() };
+    let control = control::Service {
+        config: config.clone(),
+        members: members.clone(),
+        mounts: mounts.clone(),
+    };
     let nodes = pool::server()
         .add_service(MemberServer::new(identity).max_decoding_message_size(64 << 10))
         .add_service(serve::server(view))

@@ -195,7 +195,7 @@ fn shape(item: Item) -> (Kind, u16) {
         Item::Fixed(f) => match f {
             Fixed::SelfLink | Fixed::ThreadSelf | Fixed::NodesSelf | Fixed::Local => {
                 (Kind::Link, 0o777)
-            },
+            }
             Fixed::Nrnodes | Fixed::PidMax | Fixed::Server => (Kind::File, 0o444),
             _ => (Kind::Dir, 0o555),
         },
@@ -228,14 +228,11 @@ fn needs(item: Item) -> u64 {
         Item::NodeFile(_, NodeFile::Age | NodeFile::State | NodeFile::Passes) => {
             SystemFile::Loadavg.bit()
         }
-        Item::MosixFile(..) => [
-            SystemFile::Stat,
-            SystemFile::Meminfo,
-            SystemFile::Cpuinfo,
-            SystemFile::Loadavg,
-        ]
-        .iter()
-        .fold(0, |bits, f| bits | f.bit()),
+        Item::MosixFile(..) => {
+            [SystemFile::Stat, SystemFile::Meminfo, SystemFile::Cpuinfo, SystemFile::Loadavg]
+                .iter()
+                .fold(0, |bits, f| bits | f.bit())
+        }
         _ => 0,
     }
 }

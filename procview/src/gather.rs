@@ -331,10 +331,7 @@ impl Subscription<'_> {
 
     /// The deadline has passed by our clock; if we were the ones who slept (stopped, or
     /// starved of the processor), the answer may be here already.
-    async fn last_look(
-        &mut self,
-        frames: &mut Streaming<wire::Frame>,
-    ) -> Result<(), RpcError> {
+    async fn last_look(&mut self, frames: &mut Streaming<wire::Frame>) -> Result<(), RpcError> {
         match timeout(Duration::from_millis(1), frames.message()).await {
             Ok(frame) => self.take(frame),
             Err(_) => Err(self.silent()),

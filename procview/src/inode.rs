@@ -39,8 +39,24 @@ impl Fixed {
     const ALL: [Fixed; 18] = {
         use Fixed::*;
         [
-            Root, SelfLink, ThreadSelf, Local, Net, Pressure, Nodes, NodesCluster, NodesSelf,
-            Nrnodes, Mosix, MosixNodes, Sys, SysKernel, PidMax, DotSys, Cpu, Server,
+            Root,
+            SelfLink,
+            ThreadSelf,
+            Local,
+            Net,
+            Pressure,
+            Nodes,
+            NodesCluster,
+            NodesSelf,
+            Nrnodes,
+            Mosix,
+            MosixNodes,
+            Sys,
+            SysKernel,
+            PidMax,
+            DotSys,
+            Cpu,
+            Server,
         ]
     };
 }

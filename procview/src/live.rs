@@ -67,7 +67,8 @@ fn refused(errno: i32) -> wire::LiveReply {
 
 fn answer(procfs: &Procfs, ask: &wire::LiveRequest) -> wire::LiveReply {
     let read = || -> io::Result<wire::LiveReply> {
-        let file = PidFile::from_id(ask.file).ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
+        let file =
+            PidFile::from_id(ask.file).ok_or(io::Error::from_raw_os_error(libc::EINVAL))?;
         let named = ask.entry.len() > NAME_BYTES_MAX || ask.entry.contains('/');
         if named || ask.groups.len() > GROUPS_MAX || ask.entry.starts_with('.') {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));

@@ -142,14 +142,8 @@ impl Service {
 fn fill(frames: &mut Vec<wire::Frame>, procs: impl Iterator<Item = wire::Proc>) {
     let mut bytes = 0;
     for proc in procs {
-        let texts = [
-            &proc.stat,
-            &proc.status,
-            &proc.statm,
-            &proc.cmdline,
-            &proc.environ,
-            &proc.cgroup,
-        ];
+        let texts =
+            [&proc.stat, &proc.status, &proc.statm, &proc.cmdline, &proc.environ, &proc.cgroup];
         bytes += 64 + texts.into_iter().flatten().map(Vec::len).sum::<usize>();
         if bytes > FRAME_BYTES_TARGET {
             frames.push(wire::Frame::default());
@@ -168,4 +162,3 @@ pub fn server(service: Service) -> wire::proc_view_server::ProcViewServer<Servic
         .max_decoding_message_size(512 << 10)
         .max_encoding_message_size(krg_types::limits::MESSAGE_BYTES_MAX)
 }
-

@@ -134,10 +134,7 @@ impl NodeView {
     }
 }
 
-fn apply_proc(
-    procs: &mut BTreeMap<u32, Arc<Process>>,
-    proc: wire::Proc,
-) -> Result<(), BadFrame> {
+fn apply_proc(procs: &mut BTreeMap<u32, Arc<Process>>, proc: wire::Proc) -> Result<(), BadFrame> {
     if proc.pid == 0 || proc.pid >> krg_types::limits::LOCAL_PID_BITS != 0 {
         return Err(BadFrame::Pid(proc.pid));
     }
@@ -150,8 +147,7 @@ fn apply_proc(
     process.uid = proc.uid;
     process.gid = proc.gid;
     process.oversize = proc.oversize;
-    let texts =
-        [proc.stat, proc.status, proc.statm, proc.cmdline, proc.environ, proc.cgroup];
+    let texts = [proc.stat, proc.status, proc.statm, proc.cmdline, proc.environ, proc.cgroup];
     for (slot, text) in process.texts.iter_mut().zip(texts) {
         let Some(text) = text else { continue };
         if text.len() > SAMPLED_TEXT_BYTES_MAX {

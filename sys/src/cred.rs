@@ -82,8 +82,11 @@ mod tests {
             return;
         }
         let secret = tempfile::NamedTempFile::new().unwrap();
-        std::fs::set_permissions(secret.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600))
-            .unwrap();
+        std::fs::set_permissions(
+            secret.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )
+        .unwrap();
         let nobody = Caller { uid: 65534, gid: 65534, groups: vec![65534] };
         {
             let _as = ActingAs::enter(&nobody).unwrap();

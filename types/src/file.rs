@@ -28,8 +28,22 @@ impl SystemFile {
     pub const ALL: [SystemFile; 16] = {
         use SystemFile::*;
         [
-            Stat, Meminfo, Cpuinfo, Loadavg, Uptime, Vmstat, Diskstats, Interrupts, Softirqs,
-            NetDev, Swaps, PressureCpu, PressureIo, PressureMemory, PressureIrq, Version,
+            Stat,
+            Meminfo,
+            Cpuinfo,
+            Loadavg,
+            Uptime,
+            Vmstat,
+            Diskstats,
+            Interrupts,
+            Softirqs,
+            NetDev,
+            Swaps,
+            PressureCpu,
+            PressureIo,
+            PressureMemory,
+            PressureIrq,
+            Version,
         ]
     };
 

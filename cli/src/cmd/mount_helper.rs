@@ -36,8 +36,8 @@ fn parse(args: &[OsString]) -> Result<Call> {
 
 /// Options every mount may be given; the view is always nosuid, nodev, noexec and read only.
 const KNOWN: [&str; 16] = [
-    "rw", "ro", "defaults", "nosuid", "nodev", "noexec", "suid", "dev", "exec", "noauto", "nofail",
-    "_netdev", "relatime", "noatime", "user", "nouser",
+    "rw", "ro", "defaults", "nosuid", "nodev", "noexec", "suid", "dev", "exec", "noauto",
+    "nofail", "_netdev", "relatime", "noatime", "user", "nouser",
 ];
 
 /// `mount.krgproc`.
@@ -51,8 +51,9 @@ pub fn mount(args: &[OsString]) -> Result<u8> {
         bail!("unknown option `{unknown}`");
     }
     let dir = Path::new(dir);
-    let path = std::fs::canonicalize(dir)
-        .with_context(|| format!("{0}: no such directory (make it: mkdir -p {0})", dir.display()))?;
+    let path = std::fs::canonicalize(dir).with_context(|| {
+        format!("{0}: no such directory (make it: mkdir -p {0})", dir.display())
+    })?;
     if !call.fake {
         daemon::mount_proc(path.to_string_lossy().into_owned(), call.options)?;
         let seen = mountinfo("self")?.into_iter().any(|m| m.mount_point == path);

@@ -21,7 +21,9 @@ pub fn run(options: &[OsString]) -> Result<u8> {
         Some("--help") if options.len() == 1 => {
             println!("Usage: krg ps [PS-OPTIONS]\n       krg ps --simulate N\n");
             println!("ps(1) on the whole cluster; without options, ps {DEFAULT}.");
-            println!("A process's PID is node * 4194304 + its own pid; PSR is the cluster's cpu.\n");
+            println!(
+                "A process's PID is node * 4194304 + its own pid; PSR is the cluster's cpu.\n"
+            );
             println!("Examples:\n  krg ps axf\n  krg ps -eo pid,psr,user,args --sort=-pcpu");
             Ok(0)
         }

@@ -3,7 +3,8 @@
 //! Pure.
 
 /// The texts beside the cpus' directories.
-pub const LISTS: [&str; 6] = ["kernel_max", "offline", "online", "possible", "present", "isolated"];
+pub const LISTS: [&str; 6] =
+    ["kernel_max", "offline", "online", "possible", "present", "isolated"];
 
 /// The texts in a cpu's topology/.
 pub const TOPOLOGY: [&str; 8] = [
@@ -51,7 +52,8 @@ fn range(first: u32, count: u32) -> String {
 fn mask(first: u32, count: u32) -> String {
     let groups = (first + count).div_ceil(32).max(1);
     let word = |group: u32| {
-        (0..32).filter(|bit| (first..first + count).contains(&(group * 32 + bit)))
+        (0..32)
+            .filter(|bit| (first..first + count).contains(&(group * 32 + bit)))
             .fold(0u32, |word, bit| word | 1 << bit)
     };
     let words: Vec<String> = (0..groups).rev().map(|g| format!("{:08x}", word(g))).collect();

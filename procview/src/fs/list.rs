@@ -63,10 +63,7 @@ impl Fs {
             let known = AT_ROOT.iter().any(|(n, _)| *n == name);
             let item = match system_file(Fixed::Root, &name) {
                 Some(file) => Some(Item::System(file)),
-                None => self
-                    .names
-                    .number(&self.procfs, Fixed::Root, &name)
-                    .map(Item::LocalName),
+                None => self.names.number(&self.procfs, Fixed::Root, &name).map(Item::LocalName),
             };
             if let Some(item) = item.filter(|_| !known) {
                 all.push(plain(name, item));
@@ -194,8 +191,9 @@ fn in_root(file: PidFile) -> bool {
 }
 
 fn numbered(names: &[&str], item: impl Fn(u8) -> Item) -> Vec<Named> {
-    let named = names.iter().enumerate().filter_map(|(i, name)| {
-        Some(plain(*name, item(u8::try_from(i).ok()?)))
-    });
+    let named = names
+        .iter()
+        .enumerate()
+        .filter_map(|(i, name)| Some(plain(*name, item(u8::try_from(i).ok()?))));
     named.collect()
 }

@@ -25,7 +25,8 @@ pub(super) const AT_ROOT: [(&str, Fixed); 9] = [
 
 /// A number as a name of /proc writes it: no sign, no leading zero.
 fn digits(name: &str) -> Option<u32> {
-    let plain = name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
+    let plain =
+        name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
     plain.then(|| name.parse().ok()).flatten()
 }
 
@@ -109,7 +110,8 @@ impl Fs {
         let fixed = |f: Fixed| Some(Item::Fixed(f));
         match (dir, name) {
             (Fixed::Root | Fixed::Net | Fixed::Pressure, name) => {
-                if let (Fixed::Root, Some((_, f))) = (dir, AT_ROOT.iter().find(|(n, _)| *n == name))
+                if let (Fixed::Root, Some((_, f))) =
+                    (dir, AT_ROOT.iter().find(|(n, _)| *n == name))
                 {
                     return fixed(*f);
                 }
@@ -178,9 +180,8 @@ fn names_number(fs: &Fs, dir: Fixed, name: &str) -> Option<Item> {
 
 /// The files of `nodes/cluster`.
 pub(super) fn cluster_files() -> impl Iterator<Item = NodeFile> {
-    NodeFile::all().filter(|f| {
-        matches!(f, NodeFile::Session | NodeFile::Age | NodeFile::System(_))
-    })
+    NodeFile::all()
+        .filter(|f| matches!(f, NodeFile::Session | NodeFile::Age | NodeFile::System(_)))
 }
 
 /// A thread, named as a cluster pid.

@@ -31,7 +31,8 @@ impl Names {
             return Some(*n);
         }
         procfs.root().lstat(&*path).ok()?;
-        let n = u32::try_from(table.paths.len()).ok().filter(|_| table.paths.len() < NAMES_MAX)?;
+        let n =
+            u32::try_from(table.paths.len()).ok().filter(|_| table.paths.len() < NAMES_MAX)?;
         table.paths.push(path.clone());
         table.by_path.insert(path, n);
         Some(n)

@@ -151,9 +151,10 @@ impl Fs {
 
     fn topology(&self, n: u32, place: u8) -> Result<Vec<u8>, ViewError> {
         let cluster = self.cluster();
-        let own = cluster.nodes.iter().find(|(_, view, base)| {
-            (*base..base + view.facts.cpus).contains(&n)
-        });
+        let own = cluster
+            .nodes
+            .iter()
+            .find(|(_, view, base)| (*base..base + view.facts.cpus).contains(&n));
         let (peer, view, base) = own.ok_or(ViewError::NoEntry)?;
         let text = cpu::topology(place, n, peer.id.get(), *base, view.facts.cpus);
         Ok(text.ok_or(ViewError::NoEntry)?.into_bytes())
@@ -283,4 +284,3 @@ impl Fs {
 fn line(value: impl std::fmt::Display) -> Vec<u8> {
     format!("{value}\n").into_bytes()
 }
-
