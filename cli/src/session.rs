@@ -164,10 +164,9 @@ impl Supervisor {
     fn pass_on(&self, child: &Child) -> Result<()> {
         let Some(info) = self.signals.read_signal()? else { return Ok(()) };
         let signal = Signal::try_from(i32::try_from(info.ssi_signo)?)?;
-        if signal != Signal::SIGCHLD {
-            if let Some(fd) = PidFd::open(child.id())? {
-                fd.signal(signal)?;
-            }
+        let process = if signal == Signal::SIGCHLD { None } else { PidFd::open(child.id())? };
+        if let Some(process) = process {
+            process.signal(signal)?;
         }
         Ok(())
     }

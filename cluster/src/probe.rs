@@ -83,7 +83,7 @@ async fn watch_one(members: Arc<Members>, id: NodeId, boot_ns: fn() -> u64, pace
         // Somebody else may find it silent meanwhile, or it may make itself heard: then the next
         // probe is due at once.
         let up = || members.get(id).is_some_and(|p| p.up);
-        let went_down = async { while !(changes.changed().await.is_ok() && !up()) {} };
+        let went_down = async { while changes.changed().await.is_ok() && up() {} };
         let heard = async { while nudges.recv().await != Ok(id) {} };
         let _ = timeout(pace.pause(failures), async {
             tokio::select! {

@@ -10,7 +10,7 @@ use krg_cluster::probe;
 use krg_procview::fs::Fs;
 use krg_procview::fuse::{self, View};
 use krg_procview::gather::Gather;
-use krg_sys::clock::{boot_ns, wall_ns};
+use krg_sys::clock::boot_ns;
 use krg_sys::mount;
 use krg_sys::process;
 use krg_sys::procfs::{HidePid, Procfs};
@@ -41,7 +41,7 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
         Gather::start(members.clone(), forget_after, boot_ns)
     });
     let local = local_proc::path(&config.run_dir);
-    let fs = Arc::new(Fs::new(gather, procfs, &local, (boot_ns, wall_ns)));
+    let fs = Arc::new(Fs::new(gather, procfs, &local));
     let view = View::new(fs, runtime.handle().clone());
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let session = fuse::mount(view, at, threads)?.spawn()?;

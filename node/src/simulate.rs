@@ -54,7 +54,7 @@ async fn table(count: u32) -> Result<String> {
         async { while members.online() < nodes.len() && changes.changed().await.is_ok() {} };
     tokio::time::timeout(START_MAX, all).await.context("the simulated nodes do not answer")?;
     let gather = Gather::start(members, Duration::from_secs(60), boot_ns);
-    let fs = Fs::new(gather, procfs, Path::new("/proc"), (boot_ns, wall_ns));
+    let fs = Fs::new(gather, procfs, Path::new("/proc"));
     render(&fs, count).await
 }
 

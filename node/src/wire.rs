@@ -51,11 +51,70 @@ async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<()> {
     std::fs::create_dir_all(&run_dir)
         .with_context(|| format!("cannot make {}", run_dir.display()))?;
 
-    // What is there of this machine.
+    // The doors first: a second daemon must not get further.
+    let socket = run_dir.join("krgd.sock");
+    let local = claim_socket(&socket).await?;
+    let tcp = TcpListener::bind(config.listen).await.with_context(|| {
+        let _ = std::fs::remove_file(&socket);
+        format!("cannot listen on {} (is another krgd running? see `listen`)", config.listen)
+    })?;
+
     let hide = HidePid::of_this_machine();
-    let procfs = Arc::new(Procfs::open(hide).context("cannot open /proc")?);
     local_proc::mount(&run_dir, hide)?;
-    let members = Arc::new(Members::new(config.node_id, &config.cluster, &config.nodes()));
+    let mounts = Mounts::new(&run_dir, config_path, stamp(&config)?)?;
+    let ended = live(config, hide, (tcp, local), &mounts).await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    mounts.stop().await;
+    local_proc::unmount(&run_dir);
+    let _ = std::fs::remove_file(&socket);
+    let _ = std::fs::remove_dir(run_dir.join("mounts"));
+    ended
+}
+
+/// Everything between the first question through a door and the signal to end.
+async fn live(
+    config: Config,
+    hide: HidePid,
+    (tcp, local): (TcpListener, UnixListener),
+    mounts: &Arc<Mounts>,
+) -> Result<()> {
+    let (node, listen, view_at) = (config.node_id, config.listen, config.view.mount.clone());
+    let members = Arc::new(Members::new(node, &config.cluster, &config.nodes()));
+    let (identity, view) = this_machine(&config, hide, &members)?;
+    let control = control::Service { config, members: members.clone(), mounts: mounts.clone() };
+    let nodes = pool::server()
+        .add_service(MemberServer::new(identity).max_decoding_message_size(64 << 10))
+        .add_service(serve::server(view))
+        .serve_with_incoming(pool::incoming(tcp));
+    let commands = pool::server()
+        .add_service(ControlServer::new(control).max_decoding_message_size(64 << 10))
+        .serve_with_incoming(UnixListenerStream::new(local));
+    let nodes = tokio::spawn(nodes);
+    let commands = tokio::spawn(commands);
+    tokio::spawn(probe::run(members, boot_ns, PROBE_PERIOD));
+
+    mounts.resume();
+    if view_at != Path::new("") && mounts.keep(view_at.clone()).is_ok() {
+        tracing::debug!(path = %view_at.display(), "mounting");
+    }
+    mounts.settled().await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(%node, %listen, "ready");
+
+    tokio::select! {
+        asked = shutdown::asked() => Ok(asked?),
+        ended = nodes => ended?.context("the door for other nodes closed"),
+        ended = commands => ended?.context("the door for commands closed"),
+    }
+}
+
+/// What this node says of itself, and what it shows of its processes.
+fn this_machine(
+    config: &Config,
+    hide: HidePid,
+    members: &Arc<Members>,
+) -> Result<(Identity, serve::Service)> {
+    let procfs = Arc::new(Procfs::open(hide).context("cannot open /proc")?);
     let identity = Identity {
         node: config.node_id,
         cluster: config.cluster.as_str().into(),
@@ -81,51 +140,7 @@ async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<()> {
         sampler: Sampler::new(procfs.clone()),
         live: Live::start(procfs).context("cannot start threads")?,
     };
-
-    // What there is of the others.
-    let mounts = Mounts::new(&run_dir, config_path, stamp(&config)?)?;
-
-    // Doors: for the other nodes, and for this machine's commands.
-    let socket = run_dir.join("krgd.sock");
-    let local = claim_socket(&socket).await?;
-    let tcp = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {} (is another krgd running? see `listen`)", config.listen)
-    })?;
-    let control = control::Service {
-        config: config.clone(),
-        members: members.clone(),
-        mounts: mounts.clone(),
-    };
-    let nodes = pool::server()
-        .add_service(MemberServer::new(identity).max_decoding_message_size(64 << 10))
-        .add_service(serve::server(view))
-        .serve_with_incoming(pool::incoming(tcp));
-    let commands = pool::server()
-        .add_service(ControlServer::new(control).max_decoding_message_size(64 << 10))
-        .serve_with_incoming(UnixListenerStream::new(local));
-    let nodes = tokio::spawn(nodes);
-    let commands = tokio::spawn(commands);
-    tokio::spawn(probe::run(members, boot_ns, PROBE_PERIOD));
-
-    mounts.resume();
-    if config.view.mount != Path::new("") && mounts.keep(config.view.mount.clone()).is_ok() {
-        tracing::debug!(path = %config.view.mount.display(), "mounting");
-    }
-    mounts.settled().await;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(node = %config.node_id, listen = %config.listen, "ready");
-
-    tokio::select! {
-        asked = shutdown::asked() => asked?,
-        ended = nodes => ended?.context("the door for other nodes closed")?,
-        ended = commands => ended?.context("the door for commands closed")?,
-    }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    mounts.stop().await;
-    local_proc::unmount(&run_dir);
-    let _ = std::fs::remove_file(&socket);
-    let _ = std::fs::remove_dir(run_dir.join("mounts"));
-    Ok(())
+    Ok((identity, view))
 }
 
 /// Takes the socket's place, unless a living krgd has it.

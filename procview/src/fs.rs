@@ -19,6 +19,7 @@ use crate::merge;
 use crate::render::Place;
 use crate::store::NodeView;
 use krg_rpc::peers::Peer;
+use krg_sys::clock::{boot_ns, wall_ns};
 use krg_sys::procfs::Procfs;
 use krg_types::file::PidFileKind;
 use krg_types::{NodeId, PidFile, SystemFile};
@@ -42,8 +43,6 @@ pub struct Fs {
     local: PathBuf,
     /// Shown as the time of everything.
     since_ns: u64,
-    boot_ns: fn() -> u64,
-    wall_ns: fn() -> u64,
 }
 
 /// What kind of thing a name is.
@@ -108,17 +107,12 @@ fn offset_ns(peer: &Peer) -> i64 {
 
 impl Fs {
     /// A tree over these values. `procfs` is this node's own /proc, and mounted at `local` for
-    /// the links that lead to it; the clocks are the boot clock and the wall clock, ns.
-    pub fn new(
-        gather: Arc<Gather>,
-        procfs: Arc<Procfs>,
-        local: &Path,
-        (boot_ns, wall_ns): (fn() -> u64, fn() -> u64),
-    ) -> Fs {
+    /// the links that lead to it.
+    pub fn new(gather: Arc<Gather>, procfs: Arc<Procfs>, local: &Path) -> Fs {
         let names = Names::default();
         let since_ns = wall_ns();
         let (recent, local) = (Recent::default(), local.to_owned());
-        Fs { gather, procfs, names, recent, local, since_ns, boot_ns, wall_ns }
+        Fs { gather, procfs, names, recent, local, since_ns }
     }
 
     /// The wall-clock time shown as the time of everything, ns since 1970.
@@ -139,7 +133,7 @@ impl Fs {
     }
 
     fn cluster_facts(&self, cluster: &Cluster) -> merge::Facts {
-        let (boot, wall) = (i128::from((self.boot_ns)()), i128::from((self.wall_ns)()));
+        let (boot, wall) = (i128::from(boot_ns()), i128::from(wall_ns()));
         let uptime = boot + i128::from(cluster.first_boot_ns);
         let number = |n: i128| u64::try_from(n).unwrap_or(0);
         merge::Facts { btime: number((wall - uptime) / 1_000_000_000), uptime_ns: number(uptime) }

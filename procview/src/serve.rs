@@ -104,7 +104,7 @@ impl Service {
             let mut frames = vec![wire::Frame { now_ns: boot_ns(), ..Default::default() }];
             let first = &mut frames[0];
             first.facts = (!sent.greeted).then(|| self.facts.clone());
-            first.passes = sample.table.pass();
+            first.passes = sample.table.last_pass();
             sent.greeted = true;
             for file in SystemFile::ALL.into_iter().filter(|f| want.files & f.bit() != 0) {
                 let have = &sample.files[file.id() as usize];
@@ -127,7 +127,7 @@ impl Service {
                     first.gone = sample.table.gone_since(since).collect();
                 }
                 fill(&mut frames, sample.table.changed_since(since));
-                sent.pass = sample.table.pass();
+                sent.pass = sample.table.last_pass();
             }
             let last = frames.len() - 1;
             for (i, frame) in frames.iter_mut().enumerate() {

@@ -119,7 +119,7 @@ impl Table {
     }
 
     /// The number of the last completed pass; 0 before the first.
-    pub fn pass(&self) -> u64 {
+    pub fn last_pass(&self) -> u64 {
         self.done
     }
 
@@ -190,7 +190,7 @@ mod tests {
         table.begin();
         rows.iter().for_each(|r| table.see(r));
         table.end();
-        table.pass()
+        table.last_pass()
     }
 
     #[test]
@@ -232,6 +232,6 @@ mod tests {
             pass(&mut t, &[seen(1, 5, b"a")]);
         }
         assert!(t.needs_full(one));
-        assert!(!t.needs_full(t.pass()));
+        assert!(!t.needs_full(t.last_pass()));
     }
 }

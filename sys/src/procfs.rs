@@ -48,16 +48,19 @@ impl HidePid {
 
     /// The last proc mount on /proc in a mountinfo text is the one in force.
     fn from_mountinfo(text: &str) -> HidePid {
-        let lines = text.lines().filter_map(|line| {
+        let mut lines = text.lines().rev().filter_map(|line| {
             let (left, right) = line.split_once(" - ")?;
             let mut right = right.split(' ');
             let is_proc = right.next() == Some("proc");
             let on_proc = left.split(' ').nth(4) == Some("/proc");
             (is_proc && on_proc).then(|| right.nth(1)).flatten()
         });
-        lines.last().map(HidePid::from_options).unwrap_or_default()
+        lines.next().map(HidePid::from_options).unwrap_or_default()
     }
 }
+
+/// Bytes of the first read of a file.
+const READ_BYTES: usize = 4096;
 
 /// An open procfs, independent of what is mounted on /proc.
 #[derive(Debug)]
@@ -188,36 +191,22 @@ pub fn open_dir(at: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     Ok(openat(at, name, flags, Mode::empty())?)
 }
 
+/// Procfs files have no size: reads until the end, into what the buffer has room for and, where
+/// that is not enough, more. Not `read_to_end`, which asks for the size first, twice.
 fn read_up_to(file: &mut File, buf: &mut Vec<u8>, most: usize) -> io::Result<()> {
-    // Procfs files have no size: grow by reading, starting with what the buffer has.
+    let mut len = 0;
+    buf.resize(buf.capacity().max(READ_BYTES), 0);
     loop {
-        let room = buf.capacity() - buf.len();
-        if room == 0 {
-            buf.reserve(buf.len().max(4096));
+        if len == buf.len() {
+            buf.resize(len * 2, 0);
         }
-        let n = file.by_ref().take((buf.capacity() - buf.len()) as u64).read_to_spare(buf)?;
-        if n == 0 {
-            return Ok(());
+        let n = file.read(&mut buf[len..])?;
+        len += n;
+        if n == 0 || len > most {
+            buf.truncate(len);
+            let whole = len <= most;
+            return whole.then_some(()).ok_or_else(|| io::Error::from_raw_os_error(libc::EFBIG));
         }
-        if buf.len() > most {
-            return Err(io::Error::from_raw_os_error(libc::EFBIG));
-        }
-    }
-}
-
-trait ReadToSpare {
-    fn read_to_spare(&mut self, buf: &mut Vec<u8>) -> io::Result<usize>;
-}
-
-impl<R: Read> ReadToSpare for io::Take<R> {
-    /// One read into the spare capacity.
-    fn read_to_spare(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        let len = buf.len();
-        let room = buf.capacity() - len;
-        buf.resize(len + room, 0);
-        let result = self.read(&mut buf[len..]);
-        buf.truncate(len + result.as_ref().copied().unwrap_or(0));
-        result
     }
 }
 
@@ -255,7 +244,7 @@ mod tests {
 
     #[test]
     fn hiding_is_read_from_mountinfo() {
-        let text = "22 26 0:20 / /proc rw,relatime shared:5 - proc proc rw,gid=27,hidepid=invisible\n\
+        let text = "22 26 0:20 / /proc rw shared:5 - proc proc rw,gid=27,hidepid=invisible\n\
                     40 22 0:35 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw,fd=29\n";
         let hide = HidePid::from_mountinfo(text);
         assert_eq!(hide, HidePid { level: 2, gid: Some(27) });

@@ -101,7 +101,9 @@ pub enum PidFileKind {
 }
 
 macro_rules! pid_files {
-    ($($variant:ident = $id:literal, $name:literal, $kind:ident, $mode:literal, $thread:literal;)*) => {
+    ($(
+        $variant:ident = $id:literal, $name:literal, $kind:ident, $mode:literal, $thread:literal;
+    )*) => {
         /// A name in a process's directory. The number is its place on the wire.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u8)]

@@ -1,4 +1,5 @@
-//! The words every room uses: node ids, cluster pids, node lists, limits. No I/O, no tokio, no unsafe.
+//! The words every room uses: node ids, cluster pids, node lists, limits.
+//! No I/O, no tokio, no unsafe.
 
 pub mod file;
 pub mod limits;

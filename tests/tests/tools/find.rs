@@ -1,9 +1,9 @@
 //! Tools that find processes, and those that look into one.
 
-use super::cast::{Cast, on_view};
+use super::cast::{Cast, SOON, gpid, on_view};
 use super::checks::Checks;
 use super::table::Table;
-use krg_tests::Lab;
+use krg_tests::{Lab, within};
 
 /// All of them.
 pub fn all(checks: &mut Checks, lab: &Lab, cast: &Cast) {
@@ -20,6 +20,21 @@ pub fn all(checks: &mut Checks, lab: &Lab, cast: &Cast) {
         assert_eq!(on_view(lab, &format!("pwdx {gpid}")).ok(), format!("{gpid}: /\n"));
     });
     checks.check("lsof -n", || lsof(lab, cast));
+    checks.check("waiting for an end", || end(lab));
+}
+
+/// Scripts wait for a process's end by asking for its directory, and for nothing else.
+fn end(lab: &Lab) {
+    let local = lab.background(3, "exec sleep 88088");
+    let dir = format!("/cluster/proc/{}", gpid(3, local));
+    let there = || lab.exec(1, &["test", "-d", &dir]).code;
+    // What was started a moment ago may be younger than the last look at its node.
+    within(SOON, || if there() == 0 { Ok(()) } else { Err("it has begun".to_owned()) });
+    lab.sh(3, &format!("kill {local}")).ok();
+    within(SOON, || match there() {
+        1 => Ok(()),
+        code => Err(format!("it has ended, and test -d says {code}")),
+    });
 }
 
 fn pgrep(lab: &Lab, cast: &Cast) {
@@ -43,7 +58,7 @@ fn pstree(lab: &Lab, cast: &Cast) {
     assert!(said.starts_with("krg(1)-+-"), "one tree from process 1: {said}");
     let once = |text: &str| assert_eq!(said.matches(text).count(), 1, "{text} in {said}");
     once(&format!("krgburn({})", cast.burner.gpid()));
-    once(&format!("({})---", super::cast::gpid(2, 2)));
+    once(&format!("krgd({})", gpid(2, 2)));
     for child in &cast.children {
         once(&format!("sleep({})", child.gpid()));
     }
