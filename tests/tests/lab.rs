@@ -15,7 +15,7 @@ fn residue(name: &str) -> Vec<String> {
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let cmdline = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let words: Vec<_> = cmdline.split(|b| *b == 0).collect();
-        if words.iter().any(|w| *w == name.as_bytes()) {
+        if words.contains(&name.as_bytes()) {
             left.push(String::from_utf8_lossy(&cmdline).replace('\0', " "));
         }
     }
@@ -170,6 +170,27 @@ fn a_start_that_is_killed_at_any_moment_leaves_nothing_after_stop() {
         start.kill().expect("it was ours to kill");
         start.wait().expect("it ended");
         run(krg().args(["lab", "stop", "--name", &name])).ok();
+        nothing_left(&name);
+    }
+    assert_eq!(host_things(), before);
+}
+
+#[test]
+fn twenty_labs_with_faults_leave_nothing() {
+    if !can_run("twenty_labs", &LAB) {
+        return;
+    }
+    let before = host_things();
+    for _ in 0..20 {
+        let lab = Lab::start(3);
+        let name = lab.name.clone();
+        lab.fault("kill", 2);
+        lab.fault("cut", 3);
+        lab.sh(1, "krg ps aux").ok();
+        lab.fault("heal", 2);
+        lab.fault("heal", 3);
+        assert_eq!(lab.sh(2, "krgadm cluster").code, 0);
+        drop(lab);
         nothing_left(&name);
     }
     assert_eq!(host_things(), before);

@@ -20,7 +20,7 @@ struct Feature {
     fallback: &'static str,
 }
 
-const FEATURES: [Feature; 6] = [
+const FEATURES: [Feature; 5] = [
     Feature {
         name: "readdirplus",
         since: (3, 9),
@@ -31,13 +31,7 @@ const FEATURES: [Feature; 6] = [
         name: "mountapi",
         since: (5, 2),
         gives: "krgd's own /proc is a mount that nobody else sees",
-        fallback: "krgd's own /proc is a real mount, detached at once",
-    },
-    Feature {
-        name: "pidfd",
-        since: (5, 3),
-        gives: "the end of a process is told",
-        fallback: "the end of a process is seen by looking",
+        fallback: "krgd reads the procfs that is on /proc",
     },
     Feature {
         name: "uffdio-move",
@@ -147,9 +141,9 @@ mod tests {
     #[test]
     fn debian_12_13_and_a_new_kernel() {
         use Level::{Info, Ok};
-        assert_eq!(levels("6.1.0-18-amd64", ""), [Ok, Ok, Ok, Ok, Info, Info, Info]);
-        assert_eq!(levels("6.12.1", ""), [Ok, Ok, Ok, Ok, Ok, Ok, Info]);
-        assert_eq!(levels("6.14.0", ""), [Ok; 7]);
+        assert_eq!(levels("6.1.0-18-amd64", ""), [Ok, Ok, Ok, Info, Info, Info]);
+        assert_eq!(levels("6.12.1", ""), [Ok, Ok, Ok, Ok, Ok, Info]);
+        assert_eq!(levels("6.14.0", ""), [Ok; 6]);
     }
 
     #[test]
@@ -163,15 +157,15 @@ mod tests {
     fn a_mask_hides_what_is_there_and_only_that() {
         use Level::{Info, Masked, Ok};
         let masked = levels("6.18.1", "all");
-        assert_eq!((masked[0], &masked[1..]), (Ok, &[Masked; 6][..]));
-        assert_eq!(levels("6.18.1", "x, pidfd"), [Ok, Ok, Ok, Masked, Ok, Ok, Ok]);
-        assert_eq!(levels("6.8.1", "all")[4..], [Masked, Info, Info]);
+        assert_eq!((masked[0], &masked[1..]), (Ok, &[Masked; 5][..]));
+        assert_eq!(levels("6.18.1", "x, mountapi"), [Ok, Ok, Masked, Ok, Ok, Ok]);
+        assert_eq!(levels("6.8.1", "all")[3..], [Masked, Info, Info]);
     }
 
     #[test]
     fn names_are_those_that_the_kernel_wrappers_mask() {
         use krg_sys::feature::Feature as Wrapped;
-        for wrapped in [Wrapped::FuseReaddirplus, Wrapped::MountApi, Wrapped::Pidfd] {
+        for wrapped in [Wrapped::FuseReaddirplus, Wrapped::MountApi] {
             assert!(FEATURES.iter().any(|f| f.name == wrapped.name()), "{wrapped:?}");
         }
     }
