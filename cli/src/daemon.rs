@@ -8,13 +8,18 @@ use krg_rpc::tonic::transport::Channel;
 use krg_rpc::tonic::{Response, Status};
 use krg_types::limits::PROTOCOL_VERSION;
 use std::future::Future;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// krgd answers its own machine at once, or is stuck.
 const STATUS_MAX: Duration = Duration::from_secs(2);
 /// A mount may take a moment.
 const MOUNT_MAX: Duration = Duration::from_secs(15);
+
+/// Where krgd listens: a daemon with another `run_dir` is reached through `KRG_SOCKET`.
+fn socket() -> PathBuf {
+    std::env::var_os("KRG_SOCKET").unwrap_or_else(|| local::SOCKET.into()).into()
+}
 
 fn ask<T, F>(limit: Duration, question: impl FnOnce(ControlClient<Channel>) -> F) -> Result<T>
 where
@@ -23,7 +28,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let asked = async {
-            let channel = local::connect(Path::new(local::SOCKET)).await?;
+            let channel = local::connect(&socket()).await?;
             let reply = question(ControlClient::new(channel)).await;
             reply.map(Response::into_inner).map_err(|s| anyhow!("{}", s.message()))
         };

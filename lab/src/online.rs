@@ -15,7 +15,25 @@ fn socket(node: &Node) -> Option<PathBuf> {
     Some(PathBuf::from(format!("/proc/{}/root{path}", node.init?.pid)))
 }
 
-/// Returns once the node's krgd sees `online` nodes.
+/// Returns once the view mounted on the node shows `online` nodes. A read waits for them inside
+/// the view, a while; so this is no busy loop.
+async fn wait_view(node: &Node, online: u32, deadline: Instant) -> Result<()> {
+    let pid = node.init.with_context(|| format!("{} is down", node.hostname))?.pid;
+    let path = format!("/proc/{pid}/root/cluster/proc/.sys/settled");
+    loop {
+        let read = tokio::fs::read_to_string(&path);
+        let said = timeout_at(deadline, read).await.context("its view does not answer")?;
+        let said = said.with_context(|| format!("{}: no view", node.hostname))?;
+        if said.trim().parse::<u32>().is_ok_and(|n| n >= online) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!("{}: its view shows {} of {online} nodes", node.hostname, said.trim());
+        }
+    }
+}
+
+/// Returns once the node's krgd, and its view, see `online` nodes.
 pub async fn wait(node: &Node, online: u32, deadline: Instant) -> Result<()> {
     let name = &node.hostname;
     let socket = socket(node).with_context(|| format!("{name} is down"))?;
@@ -41,5 +59,5 @@ pub async fn wait(node: &Node, online: u32, deadline: Instant) -> Result<()> {
         let first = first.unwrap_or_default();
         bail!("{name} sees {seen} of {online} nodes{}", first.trim_end());
     }
-    Ok(())
+    wait_view(node, online, deadline).await
 }

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// Between probes of a node that answers, while nobody may be looking.
 const PROBE_PERIOD: Duration = Duration::from_secs(5);
+/// The view is said to be mounted once it has met all nodes, or after this.
+const SETTLE_MAX: Duration = Duration::from_millis(300);
 /// What ps shows for it: `pkill krgd` must not take the mounts along.
 const NAME: &str = "krg-mount";
 
@@ -41,26 +43,32 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
         Gather::start(members.clone(), forget_after, boot_ns)
     });
     let local = local_proc::path(&config.run_dir);
-    let fs = Arc::new(Fs::new(gather, procfs, &local));
+    let fs = Arc::new(Fs::new(gather.clone(), procfs, &local));
     let view = View::new(fs, runtime.handle().clone());
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let session = fuse::mount(view, at, threads)?.spawn()?;
     let served = std::thread::spawn(move || session.join());
+    // Who looks as soon as there is something to look at sees the nodes that are up.
+    runtime.block_on(gather.settle(SETTLE_MAX));
     println!("mounted");
     runtime.block_on(async {
-        let ended = tokio::task::spawn_blocking(move || served.join());
-        tokio::select! {
+        let mut ended = tokio::task::spawn_blocking(move || served.join());
+        let early = tokio::select! {
             asked = shutdown::asked() => {
                 asked?;
-                mount::umount_detach(at)?;
-                Ok(())
+                // krgd has done it already, unless it is not krgd who asks.
+                let _ = mount::umount_detach(at);
+                None
             }
-            // Unmounted by somebody: that is a clean end.
-            ended = ended => match ended? {
-                Ok(result) => Ok(result?),
-                Err(_) => anyhow::bail!("the mount's thread panicked"),
-            },
-        }
+            ended = &mut ended => Some(ended),
+        };
+        // Unmounted by somebody, and nobody looks any more: that is a clean end.
+        let ended = match early {
+            Some(ended) => ended?,
+            None => ended.await?,
+        };
+        ended.map_err(|_| anyhow::anyhow!("the mount's thread panicked"))??;
+        anyhow::Ok(())
     })?;
     // What still waits for a node must not hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(100));

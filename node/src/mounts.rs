@@ -22,8 +22,8 @@ use tokio::time::timeout;
 
 /// A mount process has so long to say that it is mounted.
 const START_MAX: Duration = Duration::from_secs(5);
-/// And so long to unmount and end.
-const STOP_MAX: Duration = Duration::from_millis(1_000);
+/// And so long to end, if nobody looks at it any more.
+const STOP_MAX: Duration = Duration::from_millis(700);
 /// Pauses before a mount that died is started again: the first at once.
 const PAUSES_MS: [u64; 5] = [0, 100, 500, 1_000, 5_000];
 
@@ -211,7 +211,7 @@ impl Mounts {
                 self.mounted(path, record.pid);
                 return self.watch(path, process, None).await;
             }
-            stop_process(&process).await;
+            retire(path, &process).await?;
         }
         clear(path)?;
         if covered(path).is_some() {
@@ -273,8 +273,7 @@ impl Mounts {
                     }
                 }
                 () = stopped(&mut stopping) => {
-                    stop_process(&process).await;
-                    let _ = child.wait().await;
+                    retire(path, &process).await?;
                     End::Stopping
                 }
             },
@@ -285,7 +284,7 @@ impl Mounts {
                     true => End::Died("ended".into()),
                 },
                 () = stopped(&mut stopping) => {
-                    stop_process(&process).await;
+                    retire(path, &process).await?;
                     End::Stopping
                 }
             },
@@ -338,16 +337,16 @@ async fn pass_on(err: tokio::process::ChildStderr) -> String {
     last
 }
 
-/// Asks a mount process to end, and sees to it.
-async fn stop_process(process: &Arc<PidFd>) {
+/// Takes a mount out of the tree and tells its process to end. One that sessions still look at
+/// (`krg exec` has a mount of its own of it) goes on serving them, and ends with the last.
+async fn retire(path: &Path, process: &Arc<PidFd>) -> Result<()> {
+    clear(path)?;
     let process = process.clone();
-    let stop = tokio::task::spawn_blocking(move || {
+    let wait = tokio::task::spawn_blocking(move || {
         let _ = process.signal(Signal::SIGTERM);
-        if !process.wait_end(STOP_MAX).unwrap_or(true) {
-            let _ = process.signal(Signal::SIGKILL);
-        }
+        let _ = process.wait_end(STOP_MAX);
     });
-    let _ = stop.await;
+    Ok(wait.await?)
 }
 
 /// Tells when a process that is no child of ours has ended. A thread waits for it: it may wait

@@ -33,6 +33,8 @@ const START_MAX: Duration = Duration::from_secs(10);
 
 /// Prints one table of the processes of `count` simulated nodes.
 pub fn print(count: u32) -> Result<()> {
+    // `krg ps --simulate 3 | head` ends quietly.
+    krg_sys::process::default_sigpipe();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let table = runtime.block_on(table(count))?;
     runtime.shutdown_timeout(Duration::from_millis(100));

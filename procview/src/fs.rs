@@ -29,8 +29,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A list of processes, or a whole-system file, is at most this old when it is opened.
-const MAX_AGE: Duration = Duration::from_millis(100);
+/// A list of processes, or a whole-system file, is taken after it was asked for: whoever starts a
+/// process and then looks sees it.
+const MAX_AGE: Duration = Duration::ZERO;
 /// One process's texts are: a tool that lists first reads what the list came with.
 const PID_MAX_AGE: Duration = Duration::from_millis(1_000);
 
@@ -190,7 +191,9 @@ fn shape(item: Item) -> (Kind, u16) {
             Fixed::SelfLink | Fixed::ThreadSelf | Fixed::NodesSelf | Fixed::Local => {
                 (Kind::Link, 0o777)
             }
-            Fixed::Nrnodes | Fixed::PidMax | Fixed::Server => (Kind::File, 0o444),
+            Fixed::Nrnodes | Fixed::PidMax | Fixed::Server | Fixed::Settled => {
+                (Kind::File, 0o444)
+            }
             _ => (Kind::Dir, 0o555),
         },
         Item::System(_)

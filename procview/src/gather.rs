@@ -18,7 +18,7 @@ use krg_types::{NodeId, SystemFile};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -36,6 +36,8 @@ pub struct Gather {
     /// A silent node's processes leave after this.
     forget_after: Duration,
     boot_ns: fn() -> u64,
+    /// Counts nodes as they are met.
+    met: watch::Sender<u64>,
 }
 
 struct Link {
@@ -87,9 +89,25 @@ impl Gather {
             (peer.id, Link { view, asks })
         });
         let links = links.collect();
-        let gather = Arc::new(Gather { peers, links, forget_after, boot_ns });
+        let gather =
+            Arc::new(Gather { peers, links, forget_after, boot_ns, met: watch::Sender::new(0) });
         tokio::spawn(gather.clone().greet());
         gather
+    }
+
+    /// Waits until every node was met, or for `patience`; returns how many answer now.
+    pub async fn settle(&self, patience: Duration) -> usize {
+        let mut changes = self.met.subscribe();
+        let all = async {
+            let everybody = || self.links.keys().all(|id| self.has_met(*id));
+            while !everybody() && changes.changed().await.is_ok() {}
+        };
+        let _ = timeout(patience, all).await;
+        self.peers.all().iter().filter(|p| p.up && self.has_met(p.id)).count()
+    }
+
+    fn has_met(&self, id: NodeId) -> bool {
+        self.view(id).is_some_and(|v| v.procs_stamp_ns != 0)
     }
 
     /// Asks every node for everything once, when it is first seen: should it die before anybody
@@ -99,14 +117,13 @@ impl Gather {
         const ANY_AGE: Duration = Duration::from_secs(600);
         let everything = SystemFile::ALL.iter().fold(0, |bits, f| bits | f.bit());
         let mut changes = self.peers.changes();
-        let met = |id: NodeId| self.view(id).is_some_and(|v| v.procs_stamp_ns != 0);
         loop {
-            let new: Vec<Peer> =
-                self.peers.all().into_iter().filter(|p| p.up && !met(p.id)).collect();
-            for peer in &new {
+            for peer in self.peers.all().iter().filter(|p| p.up && !self.has_met(p.id)) {
                 self.refresh(Some(peer.id), true, everything, ANY_AGE).await;
+                self.met.send_modify(|n| *n += 1);
             }
-            if self.peers.all().iter().all(|p| met(p.id)) || changes.changed().await.is_err() {
+            let everybody = self.links.keys().all(|id| self.has_met(*id));
+            if everybody || changes.changed().await.is_err() {
                 return;
             }
         }

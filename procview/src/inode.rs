@@ -33,10 +33,11 @@ pub enum Fixed {
     DotSys,
     Cpu,
     Server,
+    Settled,
 }
 
 impl Fixed {
-    const ALL: [Fixed; 18] = {
+    const ALL: [Fixed; 19] = {
         use Fixed::*;
         [
             Root,
@@ -57,6 +58,7 @@ impl Fixed {
             DotSys,
             Cpu,
             Server,
+            Settled,
         ]
     };
 }

@@ -76,10 +76,42 @@ fn answer(procfs: &Procfs, ask: &wire::LiveRequest) -> wire::LiveReply {
         // As root, so that the identity can be checked; everything after that as the caller.
         let dir = process_dir(procfs, ask)?;
         let caller = Caller { uid: ask.uid, gid: ask.gid, groups: ask.groups.clone() };
+        if caller.uid != 0 && is_ours(procfs, ask.pid) && !open_to_all(file) {
+            return Err(io::Error::from_raw_os_error(libc::EACCES));
+        }
         let _acting = ActingAs::enter(&caller)?;
         one(DirAt(dir.as_fd()), file, &ask.entry)
     };
     read().unwrap_or_else(|e| refused(e.raw_os_error().unwrap_or(libc::EIO)))
+}
+
+/// Is it this very process, or one of its threads? The kernel lets a process look at itself
+/// whatever its threads' ids are (ptrace(2): "the same thread group"), so of this one it does
+/// not say what it says of others.
+fn is_ours(procfs: &Procfs, pid: u32) -> bool {
+    procfs.root().lstat(format!("self/task/{pid}")).is_ok()
+}
+
+/// Files that everybody may read of every process: no ptrace check guards them in the kernel's
+/// fs/proc/base.c.
+fn open_to_all(file: PidFile) -> bool {
+    use PidFile::*;
+    let open = [
+        Comm,
+        Limits,
+        Schedstat,
+        OomScore,
+        OomScoreAdj,
+        OomAdj,
+        Loginuid,
+        Sessionid,
+        Cgroup,
+        Cpuset,
+        Statm,
+        Cmdline,
+        Task,
+    ];
+    open.contains(&file)
 }
 
 /// The directory of the process (or of its thread), if it is still the one meant.
@@ -170,4 +202,26 @@ fn threads(dir: DirAt<'_>, below: &str) -> io::Result<Vec<wire::Entry>> {
         alive && bytes < LIVE_BYTES_MAX
     });
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_very_process_is_no_exception() {
+        let procfs = Procfs::shared().unwrap();
+        let ask = |file: PidFile, uid: u32| {
+            let pid = std::process::id();
+            let (file, gid) = (file.id(), uid);
+            answer(&procfs, &wire::LiveRequest { pid, file, uid, gid, ..Default::default() })
+        };
+        for file in [PidFile::Maps, PidFile::Environ, PidFile::Fd, PidFile::Exe, PidFile::Io] {
+            assert_eq!(ask(file, 65_534).errno, libc::EACCES, "{file:?}");
+        }
+        if nix::unistd::geteuid().is_root() {
+            assert_eq!(ask(PidFile::Maps, 0).errno, 0);
+            assert_eq!(ask(PidFile::Limits, 65_534).errno, 0);
+        }
+    }
 }

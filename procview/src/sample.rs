@@ -8,12 +8,15 @@ use krg_types::{PidFile, SystemFile};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, RwLock, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
 
-/// Of a node's time at most this share goes into passes: after one that took t the next begins
-/// no earlier than t * this later, and viewers get the last one until then.
+/// Of one processor's time at most a quarter goes into passes: after one that took t the next
+/// begins no earlier than t * this later.
 const REST_PER_PASS: u32 = 3;
+/// A viewer waits at most so long for that.
+const WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// What the last passes found.
 #[derive(Default, Debug)]
@@ -48,7 +51,8 @@ pub struct Sampler {
 
 #[derive(Debug)]
 struct Turn {
-    last_cost: Duration,
+    /// Not before this may the next pass begin.
+    rested: Instant,
     buffers: Buffers,
 }
 
@@ -61,7 +65,7 @@ struct Buffers {
 impl Sampler {
     /// A sampler over this procfs.
     pub fn new(procfs: Arc<Procfs>) -> Arc<Sampler> {
-        let turn = Turn { last_cost: Duration::ZERO, buffers: Buffers::default() };
+        let turn = Turn { rested: Instant::now(), buffers: Buffers::default() };
         Arc::new(Sampler { procfs, turn: Mutex::new(turn), sample: RwLock::default() })
     }
 
@@ -71,21 +75,28 @@ impl Sampler {
     }
 
     /// Sees to it that the processes (if `procs`) and the `files` (bits) are no older than
-    /// `max_age`, as far as the bound on the cost of passes allows.
+    /// `max_age` was when this was called; with 0, what happened before the call is in it. Waits
+    /// where the bound on the cost of passes demands it, but no longer than `WAIT_MAX`: then the
+    /// last pass must do, and its stamp says how old it is.
     pub async fn refresh(self: &Arc<Self>, procs: bool, files: u64, max_age: Duration) {
+        let asked_ns = boot_ns();
         let mut turn = self.turn.lock().await;
-        let rest = turn.last_cost * REST_PER_PASS;
-        let now = boot_ns();
-        let young = |stamp: u64, age: Duration| {
-            stamp != 0 && u128::from(now.saturating_sub(stamp)) <= age.as_nanos()
+        let young = |stamp_ns: u64| {
+            let age = u128::from(asked_ns.saturating_sub(stamp_ns));
+            stamp_ns != 0 && age <= max_age.as_nanos()
         };
-        let (procs, files) = self.with(|s| {
-            let procs = procs && !young(s.procs_stamp_ns, max_age.max(rest));
-            let old = |f: &&SystemFile| {
-                files & f.bit() != 0 && !young(s.files[f.id() as usize].stamp_ns, max_age)
-            };
-            (procs, SystemFile::ALL.iter().copied().filter(|f| old(&f)).collect::<Vec<_>>())
-        });
+        let old = |f: &SystemFile| {
+            let stamp_ns = self.with(|s| s.files[f.id() as usize].stamp_ns);
+            files & f.bit() != 0 && !young(stamp_ns)
+        };
+        let files: Vec<SystemFile> = SystemFile::ALL.into_iter().filter(old).collect();
+        let mut procs = procs && !young(self.with(|s| s.procs_stamp_ns));
+        if procs && turn.rested > Instant::now() {
+            procs = turn.rested <= Instant::now() + WAIT_MAX;
+            if procs {
+                sleep_until(turn.rested).await;
+            }
+        }
         if !procs && files.is_empty() {
             return;
         }
@@ -103,7 +114,7 @@ impl Sampler {
         if let Ok((buffers, cost)) = work.await {
             turn.buffers = buffers;
             if procs {
-                turn.last_cost = cost;
+                turn.rested = Instant::now() + cost * REST_PER_PASS;
             }
         }
     }

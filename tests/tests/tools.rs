@@ -18,8 +18,8 @@ mod tools {
     pub mod table;
 }
 
-use krg_tests::{LAB, Lab, Need, can_run};
-use tools::cast::Cast;
+use krg_tests::{LAB, Need, can_run};
+use tools::cast::{self, Cast};
 use tools::checks::Checks;
 use tools::{access, exec, exporter, find, mounts, ps, psutil, rust, screen, system};
 
@@ -36,7 +36,7 @@ fn processes_are_listed() {
     if !able("processes_are_listed", &programs) {
         return;
     }
-    let lab = Lab::start(3);
+    let lab = cast::lab();
     let cast = Cast::start(&lab);
     let mut checks = Checks::default();
     ps::all(&mut checks, &lab, &cast);
@@ -50,7 +50,7 @@ fn the_system_is_summed() {
     if !able("the_system_is_summed", &programs) {
         return;
     }
-    let lab = Lab::start(3);
+    let lab = cast::lab();
     let cast = Cast::start(&lab);
     let mut checks = Checks::default();
     system::all(&mut checks, &lab, &cast);
@@ -62,7 +62,7 @@ fn screens_show_the_cluster() {
     if !able("screens_show_the_cluster", &["top", "htop", "tmux", "glances"]) {
         return;
     }
-    let lab = Lab::start(3);
+    let lab = cast::lab();
     let cast = Cast::start(&lab);
     let mut checks = Checks::default();
     screen::all(&mut checks, &lab, &cast);
@@ -76,7 +76,7 @@ fn libraries_and_exporters_read_it() {
     if !able("libraries_and_exporters_read_it", &programs) {
         return;
     }
-    let lab = Lab::start(3);
+    let lab = cast::lab();
     let cast = Cast::start(&lab);
     let mut checks = Checks::default();
     psutil::all(&mut checks, &lab, &cast);
@@ -90,7 +90,7 @@ fn what_a_user_may_not_read_stays_hidden() {
     if !able("what_a_user_may_not_read_stays_hidden", &["setpriv", "pkill"]) {
         return;
     }
-    let lab = Lab::start(3);
+    let lab = cast::lab();
     let cast = Cast::start(&lab);
     let mut checks = Checks::default();
     access::all(&mut checks, &lab, &cast);
@@ -102,7 +102,7 @@ fn the_view_is_mounted_and_entered() {
     if !able("the_view_is_mounted_and_entered", &["mount", "bash", "/usr/bin/python3"]) {
         return;
     }
-    let lab = Lab::start(3);
+    let lab = cast::lab();
     let mut checks = Checks::default();
     mounts::all(&mut checks, &lab);
     exec::all(&mut checks, &lab);

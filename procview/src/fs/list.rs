@@ -104,7 +104,11 @@ impl Fs {
                 let nodes = self.gather.nodes();
                 nodes.map(|n| plain(n.to_string(), Item::MosixDir(n))).collect()
             }
-            Fixed::DotSys => vec![fixed("cpu", Fixed::Cpu), fixed("server", Fixed::Server)],
+            Fixed::DotSys => vec![
+                fixed("cpu", Fixed::Cpu),
+                fixed("server", Fixed::Server),
+                fixed("settled", Fixed::Settled),
+            ],
             Fixed::Cpu => {
                 let mut all = numbered(&cpu::LISTS, Item::CpuList);
                 let cpus = (0..self.cluster().cpus()).filter_map(|n| u16::try_from(n).ok());
@@ -155,7 +159,8 @@ impl Fs {
     /// which is the last that is known.
     async fn thread_ids(&self, pid: GlobalPid, asker: &Asker) -> Result<Vec<u32>, ViewError> {
         let process = self.process_now(pid)?;
-        if self.gather.standing(pid.node()) != Standing::Online {
+        let silent = self.gather.standing(pid.node()) != Standing::Online;
+        if silent || super::process::is_single(&process) {
             return Ok(vec![pid.local()]);
         }
         let entries = self.entries(pid, process.start_ticks, PidFile::Task, asker).await;

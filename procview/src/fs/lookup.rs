@@ -143,6 +143,7 @@ impl Fs {
             (Fixed::MosixNodes, name) => self.known(digits(name)?).map(Item::MosixDir),
             (Fixed::DotSys, "cpu") => fixed(Fixed::Cpu),
             (Fixed::DotSys, "server") => fixed(Fixed::Server),
+            (Fixed::DotSys, "settled") => fixed(Fixed::Settled),
             (Fixed::Cpu, name) => match name.strip_prefix("cpu").and_then(digits) {
                 Some(n) if n < self.cluster().cpus() => u16::try_from(n).ok().map(Item::CpuDir),
                 _ => place(&cpu::LISTS, name).map(Item::CpuList),

@@ -61,6 +61,12 @@ pub(super) fn text(
     }
 }
 
+/// Has it one thread? Then what the sample says of the process is what there is to say of its
+/// thread, and its node need not be asked.
+pub(super) fn is_single(process: &Process) -> bool {
+    render::stat::parse(&process.texts[0]).is_some_and(|s| s.num_threads == 1)
+}
+
 /// A stat text of a process or a thread.
 pub(super) fn stat(raw: &[u8], place: &Place, whole: bool) -> Result<Vec<u8>, ViewError> {
     let text = render::stat::stat(raw, place).ok_or(ViewError::Malformed(place.node))?;

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// that read it once for every process do not cost a sample each.
 const UPTIME_MAX_AGE: Duration = Duration::from_millis(1_000);
 
+/// A read of `.sys/settled` waits so long at most.
+const SETTLE_MAX: Duration = Duration::from_millis(800);
+
 impl Fs {
     /// The whole content of a file, now.
     ///
@@ -34,6 +37,8 @@ impl Fs {
             Item::Entry(pid, PidFile::Fdinfo, n) => {
                 self.entry_link(pid, PidFile::Fdinfo, n, asker).await
             }
+            // For who starts a cluster and wants to know when its views are whole.
+            Item::Fixed(Fixed::Settled) => Ok(line(self.gather.settle(SETTLE_MAX).await)),
             _ => {
                 let only = match item {
                     Item::NodeFile(node, _) | Item::MosixFile(node, _) => Some(node),
@@ -199,7 +204,7 @@ impl Fs {
         let main = tid == pid.local();
         let silent = self.gather.standing(pid.node()) != Standing::Online;
         let own = matches!(file, PidFile::Stat | PidFile::Status | PidFile::Comm);
-        if !own || (silent && main) {
+        if !own || (main && (silent || process::is_single(&process))) {
             if let Some(text) = process::text(&process, file, &place, asker) {
                 return text;
             }

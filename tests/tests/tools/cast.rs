@@ -92,6 +92,17 @@ impl Cast {
     }
 }
 
+/// A lab whose node 1 shows all nodes: its view learns of them a moment after its krgd does.
+#[track_caller]
+pub fn lab() -> Lab {
+    let lab = Lab::start(NODES.end - 1);
+    within(SOON, || match cluster(&lab, "nodes/nrnodes") {
+        all if all.starts_with("ONLINE:3\n") => Ok(()),
+        some => Err(some),
+    });
+    lab
+}
+
 /// The time of day.
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()

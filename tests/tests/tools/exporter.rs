@@ -39,7 +39,8 @@ impl Metrics {
 fn scrape(lab: &Lab, port: u16, procfs: &str) -> Metrics {
     let exporter = format!(
         "exec prometheus-node-exporter --path.procfs={procfs} --collector.processes \
-         --collector.interrupts --no-collector.netdev.netlink --web.listen-address=127.0.0.1:{port}"
+         --collector.interrupts --no-collector.netdev.netlink \
+         --web.listen-address=127.0.0.1:{port}"
     );
     lab.background(1, &exporter);
     let text = lab.exec(1, &["/usr/bin/python3", "-c", SCRIPT, &port.to_string(), LIMIT_S]).ok();
