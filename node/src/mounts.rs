@@ -235,7 +235,9 @@ impl Mounts {
     }
 
     async fn start(&self, path: &Path) -> Result<(Child, Arc<PidFd>, Record)> {
-        let mut command = Command::new(std::env::current_exe()?);
+        // The program that runs, also when a newer one has taken its place on the disk.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("krgd");
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }

@@ -5,7 +5,11 @@ use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::inode::{Fixed, Item, NAMESPACES, NodeFile, Who, start_bits};
 use krg_types::{GlobalPid, NodeId, PidFile, SystemFile};
+use std::time::Duration;
 
+/// A process's directory is found by a sample at most this old: whoever looks up many does not
+/// cost a sample each.
+const LOOKUP_MAX_AGE: Duration = Duration::from_millis(100);
 /// Descriptor numbers above this have no inode number (Linux's NR_OPEN ceiling is 2^30, its
 /// default 2^20).
 const FD_MAX: u32 = (1 << 24) - 1;
@@ -95,9 +99,11 @@ impl Fs {
             let process = self.process_now(pid).ok()?;
             self.is_shown(pid.node()).then_some(start_bits(process.start_ticks))
         };
+        // It may have ended since the last sample, and who waits for its end may ask for nothing
+        // but its directory; or it may be younger than the sample.
+        self.gather.refresh(Some(pid.node()), true, 0, LOOKUP_MAX_AGE).await;
         let start = match known() {
             Some(start) => start,
-            // It may be younger than the last sample.
             None => {
                 self.gather.refresh(Some(pid.node()), true, 0, MAX_AGE).await;
                 known()?

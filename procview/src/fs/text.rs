@@ -248,6 +248,8 @@ impl Fs {
                 let path = self.names.path(n).ok_or(ViewError::NoEntry)?;
                 [names::up(&path).into_bytes(), local(&path)].concat()
             }
+            // As of a kernel thread: the link is there and leads nowhere.
+            Item::PidFile(Who::Root, _) => return Err(ViewError::NoEntry),
             Item::PidFile(who @ Who::Process(pid, _), file) => {
                 let view = self.gather.view(pid.node()).ok_or(ViewError::NoEntry)?;
                 let start = process::find(&view, who)?.start_ticks;

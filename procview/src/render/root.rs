@@ -31,7 +31,11 @@ impl Root<'_> {
             PidFile::Cmdline => self.cmdline(),
             PidFile::Comm => format!("{COMM}\n").into_bytes(),
             PidFile::Statm => b"0 0 0 0 0 0 0\n".to_vec(),
-            PidFile::Environ | PidFile::Maps | PidFile::Smaps | PidFile::NumaMaps => Vec::new(),
+            PidFile::Environ
+            | PidFile::Maps
+            | PidFile::Smaps
+            | PidFile::SmapsRollup
+            | PidFile::NumaMaps => Vec::new(),
             PidFile::Cgroup => b"0::/\n".to_vec(),
             PidFile::Cpuset => b"/\n".to_vec(),
             PidFile::Io => IO.to_vec(),
