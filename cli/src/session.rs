@@ -1,5 +1,7 @@
 //! A command with the cluster's /proc on /proc, in a mount namespace of its own.
 
+mod calls;
+
 use crate::daemon;
 use anyhow::{Context, Result, bail};
 use krg_sys::mount::{bind, make_slave_recursive, mountinfo, rbind, umount_detach};
@@ -7,11 +9,13 @@ use krg_sys::ns::{Namespaces, keep_ids, unshare};
 use krg_sys::process::{
     self, PidFd, SigSet, Signal, ignore_terminal_signals, with_terminal_signals,
 };
+use krg_sys::seccomp::{self, Listener};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -37,6 +41,8 @@ pub fn run(view: Option<PathBuf>, command: &[OsString]) -> Result<u8> {
     let (view, server) = find(view)?;
     let mut supervisor = Supervisor::new(server)?;
     cover(&view)?;
+    // In a session inside another one the outer's listener is in force, and does the same.
+    supervisor.calls = seccomp::listen(&calls::WATCHED, calls::NUMBERS).ok();
     ignore_terminal_signals();
     let mut command = Command::new(program);
     with_terminal_signals(command.args(args));
@@ -121,6 +127,28 @@ struct Supervisor {
     server: Option<PidFd>,
     signals: SignalFd,
     mask: SigSet,
+    /// System calls on cluster pids, to be answered.
+    calls: Option<Listener>,
+}
+
+/// What calls are answered from: the view on /proc, and who asks.
+struct Asked {
+    tid: u32,
+}
+
+impl calls::View for Asked {
+    fn text(&self, path: &str) -> Option<String> {
+        let text = std::fs::read(Path::new("/proc").join(path)).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn may_signal(&self, pid: u32) -> bool {
+        let owner = |pid: u32| std::fs::metadata(format!("/proc/{pid}")).map(|m| m.uid());
+        match (owner(self.tid), owner(pid)) {
+            (Ok(asker), Ok(owner)) => asker == 0 || asker == owner,
+            _ => false,
+        }
+    }
 }
 
 impl Supervisor {
@@ -129,7 +157,7 @@ impl Supervisor {
             [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect();
         mask.thread_block()?;
         let signals = SignalFd::new(&mask)?;
-        Ok(Supervisor { server, signals, mask })
+        Ok(Supervisor { server, signals, mask, calls: None })
     }
 
     fn unblock_in(&self, command: &mut Command) {
@@ -141,23 +169,48 @@ impl Supervisor {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
-            let signalled = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
-            let mut fds = vec![signalled];
-            if let Some(server) = &self.server {
-                fds.push(PollFd::new(server.as_fd(), PollFlags::POLLIN));
-            }
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-            let ended = fds.get(1).is_some_and(|fd| fd.any() == Some(true));
-            if fds[0].any() == Some(true) {
+            let (signalled, ended, called) = self.wait_for_something()?;
+            if signalled {
                 self.pass_on(&child)?;
             }
             if ended {
                 self.server = None;
                 uncover();
             }
+            if called {
+                self.answer();
+            }
+        }
+    }
+
+    /// What there is to do: a signal, the end of the view's server, a call to answer.
+    fn wait_for_something(&self) -> Result<(bool, bool, bool)> {
+        let server = self.server.as_ref().map(AsFd::as_fd);
+        let calls = self.calls.as_ref().map(AsFd::as_fd);
+        let some = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![some(self.signals.as_fd())];
+        fds.extend(server.map(some));
+        fds.extend(calls.map(some));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut ready = fds.iter().map(|fd| fd.any() == Some(true));
+        let signalled = ready.next().unwrap_or(false);
+        let ended = server.is_some() && ready.next().unwrap_or(false);
+        Ok((signalled, ended, calls.is_some() && ready.next().unwrap_or(false)))
+    }
+
+    fn answer(&mut self) {
+        let Some(calls) = &self.calls else { return };
+        match calls.next() {
+            Ok(Some(call)) => {
+                let asked = Asked { tid: call.tid };
+                calls.answer(&call, calls::answer(call.number, &call.args, &asked));
+            }
+            Ok(None) => {}
+            // Nobody is left who could call.
+            Err(_) => self.calls = None,
         }
     }
 
