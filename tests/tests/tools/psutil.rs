@@ -31,6 +31,18 @@ pub fn all(checks: &mut Checks, lab: &Lab, cast: &Cast) {
         named("the system", &|| system(lab, told));
         named("devices", &|| devices(lab, told));
     }
+    checks.check("psutil inside: what only system calls tell", || {
+        let line = "import psutil, sys; p = psutil.Process(int(sys.argv[1])); \
+            print(p.nice(), p.cpu_affinity(), psutil.pid_exists(p.pid))";
+        let pid = lab.background(3, "exec nice -n 7 taskset -c 1 sleep 86007");
+        let pid = gpid(3, pid).to_string();
+        let cpu = cpus_of_node_3(lab).start + 1;
+        krg_tests::within(super::cast::SOON, || {
+            let said = lab.exec(1, &["krg", "exec", "--", PYTHON, "-c", line, &pid]);
+            let wanted = format!("7 [{cpu}] True\n");
+            if said.out == wanted { Ok(()) } else { Err(format!("{said:?}, not {wanted}")) }
+        });
+    });
     checks.check("psutil: cpu time grows", || {
         let line = "import psutil, sys; psutil.PROCFS_PATH = '/cluster/proc'; \
             print(sum(psutil.Process(int(sys.argv[1])).cpu_times()[:2]))";

@@ -6,9 +6,9 @@ import psutil
 
 psutil.PROCFS_PATH = sys.argv[1]
 
-# psutil asks the kernel for these by system calls, not by a file of /proc: the kernel knows the
-# processes of its own node only, by other numbers.
-SYSCALLS = {"nice", "ionice", "cpu_affinity"}
+# psutil asks the kernel for these by system calls, not by a file of /proc. A session answers
+# them; outside of one the kernel knows the processes of its own node only, by other numbers.
+SYSCALLS = set() if sys.argv[1] == "/proc" else {"nice", "ionice", "cpu_affinity"}
 ATTRS = sorted(psutil._as_dict_attrnames - SYSCALLS)
 
 
@@ -39,6 +39,8 @@ def described(pid):
         "mark": (told["environ"] or {}).get("KRG_MARK"),
         "maps": len(told["memory_maps"]),
         "status": told["status"],
+        "nice": told.get("nice"),
+        "affinity": told.get("cpu_affinity"),
         "refused": sorted(name for name, value in told.items() if value == "refused"),
     }
 

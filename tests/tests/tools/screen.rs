@@ -1,6 +1,6 @@
 //! Tools that draw a screen.
 
-use super::cast::{Cast, SOON, assert_everybody, cpus, memory, on_view};
+use super::cast::{Cast, SOON, assert_everybody, cpus, everybody, memory, on_view};
 use super::checks::Checks;
 use super::table::{Table, words};
 use krg_tests::{Lab, within};
@@ -97,8 +97,8 @@ fn htop(lab: &Lab, cast: &Cast) {
 }
 
 fn glances(lab: &Lab) {
-    let line = "HOME=/tmp exec glances --stdout mem.total,core.log,system.hostname \
-        --stop-after 1 --time 1";
+    let line = "HOME=/tmp exec glances --stdout \
+        mem.total,core.log,system.hostname,processcount.total --stop-after 1 --time 1";
     let said = lab.view(1, line).ok();
     let value = |name: &str| {
         let found = said.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
@@ -107,4 +107,7 @@ fn glances(lab: &Lab) {
     assert_eq!(value("mem.total"), (memory(lab, "MemTotal") * 1024).to_string());
     assert_eq!(value("core.log"), cpus(lab).iter().sum::<u32>().to_string());
     assert_eq!(value("system.hostname"), "node1");
+    let all = everybody(lab).len();
+    let total: usize = value("processcount.total").parse().expect("a count");
+    assert!(total >= all, "glances counts {total} of {all} processes");
 }
