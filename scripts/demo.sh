@@ -72,6 +72,6 @@ wait_for render-frame-3
 show "krg nodes status" 1 -- krg nodes status
 show "krg ps -e -o pid,user,psr,stat,args" 1 -- krg ps -e -o pid,user,psr,stat,args
 # The second of two frames: what the cpus did is the difference of two looks.
-show "krg exec -- top -b -n2 -d1" 1 -- \
-    sh -c 'krg exec -- top -b -n2 -d1 | awk "/^top/ { n++ } n == 2" | head -n 15'
+show "krg exec -- top -b -n2 -d1 -o PID" 1 -- \
+    sh -c 'krg exec -- top -b -n2 -d1 -o PID | awk "/^top/ { n++ } n == 2" | head -n 15'
 show "krg exec -- free -h" 1 -- krg exec -- free -h

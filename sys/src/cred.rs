@@ -73,11 +73,12 @@ impl Drop for ActingAs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn a_thread_acts_as_nobody_and_comes_back() {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root to switch users");
+            let _ = writeln!(io::stderr(), "skipped a_thread_acts_as_nobody: needs root");
             assert!(std::env::var_os("KRG_REQUIRE_ALL").is_none(), "must run as root in CI");
             return;
         }

@@ -2,6 +2,7 @@
 //! one way to skip.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,7 +28,8 @@ pub fn can_run(test: &str, needs: &[Need]) -> bool {
     if missing.is_empty() {
         return true;
     }
-    eprintln!("skipped {test}: {}", missing.join(", "));
+    // Not `eprintln!`, which the test runner keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "skipped {test}: {}", missing.join(", "));
     assert!(
         std::env::var_os("KRG_REQUIRE_ALL").is_none(),
         "{test} may not be skipped here: {}",
