@@ -4,7 +4,9 @@ mod calls;
 
 use crate::daemon;
 use anyhow::{Context, Result, bail};
-use krg_sys::mount::{bind, make_slave_recursive, mountinfo, rbind, umount_detach};
+use krg_sys::mount::{
+    bind, make_private_recursive, make_slave_recursive, mountinfo, rbind, umount_detach,
+};
 use krg_sys::ns::{Namespaces, keep_ids, unshare};
 use krg_sys::process::{
     self, PidFd, SigSet, Signal, ignore_terminal_signals, with_terminal_signals,
@@ -111,12 +113,26 @@ fn cover(view: &Path) -> Result<()> {
     // What krgd mounts and unmounts later is still seen here; nothing goes the other way.
     make_slave_recursive(Path::new("/"))?;
     let what = |from: &Path, to: &str| format!("cannot put {} on {to}", from.display());
+    hold_local(view)?;
     rbind(view, Path::new("/proc")).with_context(|| what(view, "/proc"))?;
     for (from, to) in COVERS {
         let from = view.join(from);
         let to_path = Path::new(to);
         let done = if from.is_dir() { rbind(&from, to_path) } else { bind(&from, to_path) };
         done.with_context(|| what(&from, to))?;
+    }
+    Ok(())
+}
+
+/// What `.local` leads to stays here when krgd is stopped and takes it away. The directory around
+/// it becomes a mount that nothing is told of: what is mounted in it is then not taken out.
+fn hold_local(view: &Path) -> Result<()> {
+    let local = std::fs::canonicalize(view.join(".local"));
+    let local = local.with_context(|| format!("{}: krgd is not done with it", view.display()))?;
+    let around = local.parent().unwrap_or(Path::new("/"));
+    if around != Path::new("/") {
+        rbind(around, around).with_context(|| format!("cannot hold {}", around.display()))?;
+        make_private_recursive(around)?;
     }
     Ok(())
 }

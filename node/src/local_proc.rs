@@ -15,25 +15,25 @@ fn mounted(at: &Path) -> bool {
     mountinfo("self").unwrap_or_default().iter().any(|m| m.mount_point == at)
 }
 
-/// Mounts it, unless an earlier daemon has. It hides what /proc hides.
+/// Mounts it, or takes over what an earlier daemon has mounted. It hides what /proc hides.
 pub fn mount(run_dir: &Path, hide: HidePid) -> Result<()> {
     let at = path(run_dir);
     std::fs::create_dir_all(&at).with_context(|| format!("cannot make {}", at.display()))?;
-    if mounted(&at) {
-        umount_detach(&at)?;
-    }
     let mut options = format!("hidepid={}", hide.level);
     if let Some(gid) = hide.gid {
         options += &format!(",gid={gid}");
     }
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    if mounted(&at) {
+        // Views that go on serving lead into it: it is not to be gone for a moment.
+        flags |= MsFlags::MS_REMOUNT;
+    }
     mount_fs("proc", &at, "proc", flags, &options)
         .with_context(|| format!("cannot mount proc on {}", at.display()))
 }
 
-/// Takes it away.
+/// Takes it away. The empty directory stays: removing it would take the mount away in the mount
+/// namespaces of sessions too (fs/namespace.c, __detach_mounts).
 pub fn unmount(run_dir: &Path) {
-    let at = path(run_dir);
-    let _ = umount_detach(&at);
-    let _ = std::fs::remove_dir(&at);
+    let _ = umount_detach(&path(run_dir));
 }

@@ -137,7 +137,7 @@ impl Mounts {
         if !path.is_dir() {
             bail!("{0}: no such directory (make it: mkdir -p {0})", path.display());
         }
-        if covered(&path).is_some() {
+        if is_busy(&path) {
             bail!("{}: busy, something is mounted here", path.display());
         }
         let mut changes = self.changes.subscribe();
@@ -214,7 +214,7 @@ impl Mounts {
             retire(path, &process).await?;
         }
         clear(path)?;
-        if covered(path).is_some() {
+        if is_busy(path) {
             bail!("busy, something else is mounted here");
         }
         std::fs::create_dir_all(path)
@@ -367,6 +367,11 @@ fn end_of(process: &Arc<PidFd>) -> oneshot::Receiver<()> {
 fn covered(path: &Path) -> Option<String> {
     let all = mountinfo("self").unwrap_or_default();
     all.into_iter().rev().find(|m| m.mount_point == path).map(|m| m.fs_type)
+}
+
+/// A view may cover a procfs, which is what it takes the place of, and nothing else.
+fn is_busy(path: &Path) -> bool {
+    covered(path).is_some_and(|fs_type| fs_type != "proc")
 }
 
 fn is_ours(path: &Path) -> bool {

@@ -32,7 +32,7 @@ const LAST_CALL: Duration = Duration::from_millis(200);
 
 /// Runs the daemon until it is asked to end.
 pub fn run(config: Config, config_path: Option<PathBuf>) -> Result<()> {
-    if !nix_is_root() {
+    if !nix::unistd::geteuid().is_root() {
         bail!("must be root: it reads every process and mounts file systems (try sudo krgd)");
     }
     // One thread: what blocks (passes over /proc, reads as a caller) has threads of its own.
@@ -40,10 +40,6 @@ pub fn run(config: Config, config_path: Option<PathBuf>) -> Result<()> {
     let result = runtime.block_on(serve(config, config_path));
     runtime.shutdown_timeout(LAST_CALL);
     result
-}
-
-fn nix_is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
 }
 
 async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<()> {

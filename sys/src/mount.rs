@@ -1,5 +1,6 @@
 //! Mounting, unmounting, and the kernel's list of what is mounted.
 
+use crate::procfs;
 pub use nix::mount::MsFlags;
 use nix::mount::{MntFlags, mount, umount2};
 use std::ffi::OsString;
@@ -7,6 +8,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+/// More than any mount table has (fs.mount-max is 100,000 by default).
+const MOUNTINFO_BYTES_MAX: usize = 64 << 20;
 const NO_PATH: Option<&Path> = None;
 const NO_TEXT: Option<&str> = None;
 
@@ -96,9 +99,13 @@ pub fn parse_mountinfo(text: &[u8]) -> Vec<MountEntry> {
     text.split(|b| *b == b'\n').filter_map(parse_line).collect()
 }
 
-/// What is mounted in the mount namespace of a process: `self` or a pid.
+/// What is mounted in the mount namespace of a process: `self` or a pid. Not read through what
+/// may cover /proc: it is the way to find out that the cover is dead.
 pub fn mountinfo(process: &str) -> io::Result<Vec<MountEntry>> {
-    Ok(parse_mountinfo(&std::fs::read(format!("/proc/{process}/mountinfo"))?))
+    let mut text = Vec::new();
+    let path = format!("{process}/mountinfo");
+    procfs::own()?.root().read(path, &mut text, MOUNTINFO_BYTES_MAX)?;
+    Ok(parse_mountinfo(&text))
 }
 
 fn parse_line(line: &[u8]) -> Option<MountEntry> {

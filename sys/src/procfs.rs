@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// How /proc hides processes from other users (proc(5), `hidepid` and `gid`).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -61,6 +62,22 @@ impl HidePid {
 
 /// Bytes of the first read of a file.
 const READ_BYTES: usize = 4096;
+
+/// This process's own, opened once and then kept: through it the process sees itself whatever is
+/// mounted on /proc.
+///
+/// # Errors
+/// As `Procfs::shared`.
+pub fn own() -> io::Result<&'static Procfs> {
+    static OWN: OnceLock<Procfs> = OnceLock::new();
+    match OWN.get() {
+        Some(procfs) => Ok(procfs),
+        None => {
+            let opened = Procfs::open(HidePid::default())?;
+            Ok(OWN.get_or_init(|| opened))
+        }
+    }
+}
 
 /// An open procfs, independent of what is mounted on /proc.
 #[derive(Debug)]

@@ -128,7 +128,8 @@ fn a_restart_of_krgd_does_not_disturb_a_running_top() {
         return;
     }
     let lab = Lab::start(3);
-    let line = "top -b -d 0.3 -n 14 > /tmp/top.out 2> /tmp/top.err; echo $? > /tmp/top.code";
+    let line = "top -b -d 0.3 -n 14 > /tmp/top.out 2> /tmp/top.err; echo $? > /tmp/top.code; \
+                cat /proc/self/comm > /tmp/top.self";
     lab.sh(1, &format!("setsid krg exec -- sh -c '{line}' </dev/null >/dev/null 2>&1 &")).ok();
     let frames = |at_least: usize| {
         within(Duration::from_secs(20), || {
@@ -143,6 +144,7 @@ fn a_restart_of_krgd_does_not_disturb_a_running_top() {
     // A clean stop takes the mount out of the tree; who looks at it already goes on looking.
     lab.sh(1, "p=$(pgrep -x krgd); kill $p; timeout 5 tail --pid=$p -f /dev/null").ok();
     assert_eq!(mounts(&lab, 1), 0);
+    assert_eq!(lab.sh(1, "ls -A /run/krg/proc").ok(), "");
     frames(8);
     lab.fault("heal", 1);
     let text = frames(14);
@@ -152,6 +154,10 @@ fn a_restart_of_krgd_does_not_disturb_a_running_top() {
     });
     assert_eq!(code, "0\n");
     assert_eq!(lab.sh(1, "cat /tmp/top.err").ok(), "");
+    within(SEEN, || match lab.sh(1, "cat /tmp/top.self").out.as_str() {
+        "cat\n" => Ok(()),
+        other => Err(format!("the session's own processes: {other:?}")),
+    });
     for frame in text.split("top - ").skip(1) {
         assert!(frame.contains(" krg-in"), "a frame without processes:\n{frame}");
     }
@@ -184,6 +190,32 @@ fn where_a_view_died_the_real_proc_shows_through() {
         if said.out.starts_with("ONLINE:3") { Ok(()) } else { Err(said.err) }
     });
     assert_eq!(mounts(&lab, 1), 1);
+}
+
+#[test]
+fn a_view_on_proc_itself_that_died_is_taken_away() {
+    if !can_run("a_view_on_proc_itself", &LAB) {
+        return;
+    }
+    let lab = Lab::start(2);
+    lab.sh(1, "mount -t krgproc none /proc && ps -e | grep -q 8388609").ok();
+    // On this /proc pkill finds cluster pids; the kernel's own are below `.local`.
+    let kill = |name: &str| {
+        let line = "kill -KILL $(grep -lx NAME /run/krg/proc/[0-9]*/comm | cut -d/ -f5)";
+        lab.sh(1, &line.replace("NAME", name)).ok();
+    };
+    kill("krgd");
+    within(SEEN, || match lab.sh(1, "krgadm cluster && ps -e | grep -q 8388609").code {
+        0 => Ok(()),
+        _ => Err("the daemon does not come back under its view".into()),
+    });
+    kill("krg-mount");
+    within(SEEN, || {
+        let said = lab.sh(1, "ps -e && cat /cluster/proc/nodes/nrnodes");
+        if said.code == 0 && said.out.contains("krg-init") { Ok(()) } else { Err(said.err) }
+    });
+    lab.sh(1, "umount /proc && ps -e | grep -q krg-init").ok();
+    assert_eq!(lab.sh(1, "krgadm cluster").ok(), "status: up on 2 nodes\n");
 }
 
 #[test]
@@ -243,9 +275,12 @@ fn sigterm_ends_krgd_and_its_mounts_in_time() {
     assert_eq!(mounts(&lab, 1), 2);
     let line = "p=$(pgrep -x krgd); kill $p; timeout 2 tail --pid=$p -f /dev/null; echo $?; \
                 grep -c krgproc /proc/self/mountinfo; pgrep -x krg-mount; \
-                ls /run/krg | grep -v notify.sock";
+                ls /run/krg | grep -v notify.sock; ls /run/krg/proc";
     let said = lab.sh(1, line);
-    assert_eq!(said.out, "0\n0\n", "ended in time, no mount, no process, no file: {said:?}");
+    assert_eq!(
+        said.out, "0\n0\nproc\n",
+        "ended in time, no mount, no process, no file: {said:?}"
+    );
 }
 
 #[test]

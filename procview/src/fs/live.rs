@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How long a directory's entries are remembered.
 const REMEMBER: Duration = Duration::from_millis(300);
 /// How many directories are.
-const REMEMBERED_MAX: usize = 512;
+const REMEMBERED_MAX: usize = 64;
 
 /// One question: which directory, for whom.
 #[derive(Clone, PartialEq, Eq, Hash)]
