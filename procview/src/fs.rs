@@ -29,9 +29,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A list of processes, or a whole-system file, is taken after it was asked for: whoever starts a
-/// process and then looks sees it.
-const MAX_AGE: Duration = Duration::ZERO;
+/// A list of processes is taken after it was asked for: whoever starts one and then looks sees it.
+const LIST_MAX_AGE: Duration = Duration::ZERO;
+/// A whole-system file is at most this old: tools that read the same one again and again, or
+/// several that must agree, do not cost every node a question each.
+const SYSTEM_MAX_AGE: Duration = Duration::from_millis(50);
 /// One process's texts are: a tool that lists first reads what the list came with.
 const PID_MAX_AGE: Duration = Duration::from_millis(1_000);
 

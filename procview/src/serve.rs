@@ -109,14 +109,13 @@ impl Service {
             for file in SystemFile::ALL.into_iter().filter(|f| want.files & f.bit() != 0) {
                 let have = &sample.files[file.id() as usize];
                 let known = &mut sent.versions[file.id() as usize];
-                let text = have.text.clone().unwrap_or_default();
                 let changed = *known != have.version;
                 *known = have.version;
                 first.files.push(wire::SystemFile {
                     id: file.id(),
                     stamp_ns: have.stamp_ns,
                     // Unchanged: the stamp alone. Not there: an empty text.
-                    text: changed.then_some(text),
+                    text: changed.then(|| have.text.clone().unwrap_or_default()),
                 });
             }
             if want.procs {

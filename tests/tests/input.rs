@@ -115,6 +115,24 @@ fn commands_in_a_cluster_say_what_is_wrong() {
 }
 
 #[test]
+fn a_user_who_is_not_root_has_sessions_too() {
+    if !can_run("a_user_who_is_not_root", &LAB) {
+        return;
+    }
+    let lab = Lab::start(2);
+    let nobody = |line: &str| {
+        let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c"];
+        lab.exec(1, &[&user[..], &[line]].concat())
+    };
+    assert!(nobody("krg ps -e").ok().contains("8388609"), "node 2's init is listed");
+    assert_eq!(nobody("krg exec -- id -u").ok(), "65534\n");
+    assert_eq!(nobody("krg exec -- cat /proc/self/comm").ok(), "cat\n");
+    refused(&nobody("krg exec -- cat /proc/8388609/environ"), &["Permission denied"]);
+    assert_eq!(nobody("krg exec -- python3 -c 'import os; print(os.getsid(8388609))'").code, 0);
+    assert!(nobody("krg nodes status").ok().contains("node2"));
+}
+
+#[test]
 fn krgd_says_what_it_lacks() {
     if !can_run("krgd_says_what_it_lacks", &LAB) {
         return;

@@ -84,7 +84,7 @@ fn affinity(pid: u32, cpu: i64, args: &[u64; 6], view: &dyn View) -> Answer {
     // The kernel's rules: whole words, room for every cpu there is (sched_getaffinity(2)).
     let needed = all.len().div_ceil(64) * 8;
     let room = args[1].min(MASK_BYTES_MAX) as usize;
-    if own.is_empty() || room < needed || room % 8 != 0 {
+    if own.is_empty() || room < needed || !room.is_multiple_of(8) {
         return Answer::Errno(libc::EINVAL);
     }
     let mut mask = vec![0u8; needed];

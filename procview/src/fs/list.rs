@@ -1,7 +1,7 @@
 //! The names in a directory.
 
 use super::lookup::{AT_ROOT, cluster_files, entry_item, system_file};
-use super::{Attr, Fs, MAX_AGE, Named, cpu, hidden, names, shape};
+use super::{Attr, Fs, LIST_MAX_AGE, Named, cpu, hidden, names, shape};
 use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::gather::Standing;
@@ -56,7 +56,7 @@ impl Fs {
 
     /// As in the kernel: names first, then the processes, lowest number first.
     async fn root(&self) -> Vec<Named> {
-        self.gather.refresh(None, true, 0, MAX_AGE).await;
+        self.gather.refresh(None, true, 0, LIST_MAX_AGE).await;
         let mut all: Vec<Named> =
             AT_ROOT.iter().map(|(name, f)| plain(*name, Item::Fixed(*f))).collect();
         for name in names::list(&self.procfs, Fixed::Root) {

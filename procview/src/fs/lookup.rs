@@ -1,6 +1,6 @@
 //! From a name in a directory to what it is.
 
-use super::{Attr, Fs, MAX_AGE, cpu, names};
+use super::{Attr, Fs, LIST_MAX_AGE, cpu, names};
 use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::inode::{Fixed, Item, NAMESPACES, NodeFile, Who, start_bits};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A process's directory is found by a sample at most this old: whoever looks up many does not
 /// cost a sample each.
-const LOOKUP_MAX_AGE: Duration = Duration::from_millis(100);
+const LOOKUP_MAX_AGE: Duration = Duration::from_millis(300);
 /// Descriptor numbers above this have no inode number (Linux's NR_OPEN ceiling is 2^30, its
 /// default 2^20).
 const FD_MAX: u32 = (1 << 24) - 1;
@@ -105,7 +105,7 @@ impl Fs {
         let start = match known() {
             Some(start) => start,
             None => {
-                self.gather.refresh(Some(pid.node()), true, 0, MAX_AGE).await;
+                self.gather.refresh(Some(pid.node()), true, 0, LIST_MAX_AGE).await;
                 known()?
             }
         };

@@ -1,6 +1,6 @@
 //! What a file contains, and what a link says.
 
-use super::{Fs, MAX_AGE, PID_MAX_AGE, cpu, may_trace_all, names, needs, process};
+use super::{Fs, PID_MAX_AGE, SYSTEM_MAX_AGE, cpu, may_trace_all, names, needs, process};
 use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::gather::Standing;
@@ -45,7 +45,7 @@ impl Fs {
                     _ => None,
                 };
                 let uptime = item == Item::System(SystemFile::Uptime);
-                let max_age = if uptime { UPTIME_MAX_AGE } else { MAX_AGE };
+                let max_age = if uptime { UPTIME_MAX_AGE } else { SYSTEM_MAX_AGE };
                 self.gather.refresh(only, false, needs(item), max_age).await;
                 self.whole_system(item)
             }
