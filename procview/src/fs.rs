@@ -118,6 +118,11 @@ impl Fs {
         Fs { gather, procfs, names, recent, local, since_ns }
     }
 
+    /// Does the asker no longer want an answer?
+    pub fn is_interrupted(&self, asker: &Asker) -> bool {
+        asker.is_interrupted(&self.procfs)
+    }
+
     /// The wall-clock time shown as the time of everything, ns since 1970.
     pub fn since_ns(&self) -> u64 {
         self.since_ns

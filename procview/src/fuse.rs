@@ -49,13 +49,16 @@ impl View {
         View { fs, handles: Arc::default(), runtime }
     }
 
-    fn answer<T, F, R>(&self, work: F, reply: R)
+    fn answer<T, F, R>(&self, asker: Asker, work: F, reply: R)
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ViewError>> + Send + 'static,
         R: FnOnce(Result<T, Errno>) + Send + 'static,
     {
-        answer::answer(&self.runtime, work, |result| reply(result.map_err(Errno::from_i32)));
+        let fs = self.fs.clone();
+        let interrupted = move || fs.is_interrupted(&asker);
+        let reply = |result: Result<T, i32>| reply(result.map_err(Errno::from_i32));
+        answer::answer(&self.runtime, work, interrupted, reply);
     }
 
     fn file_attr(&self, attr: &Attr) -> FileAttr {
@@ -127,7 +130,7 @@ impl Filesystem for View {
             let name = name.to_str().ok_or(ViewError::NoEntry)?;
             fs.lookup(item(parent)?, name, &asker).await
         };
-        self.answer(work, move |result| match result {
+        self.answer(asker, work, move |result| match result {
             Ok(attr) => reply.entry(&TTL, &file_attr(&attr, since), Generation(0)),
             // Inode 0 tells the kernel to remember that there is no such name.
             Err(e) if i32::from(e) == libc::ENOENT && fixed => {
@@ -149,7 +152,7 @@ impl Filesystem for View {
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let (fs, asker) = (self.fs.clone(), asker(req));
         let work = async move { fs.link(item(ino)?, &asker).await };
-        self.answer(work, move |result| match result {
+        self.answer(asker, work, move |result| match result {
             Ok(link) => reply.data(&link),
             Err(e) => reply.error(e),
         });
@@ -168,7 +171,7 @@ impl Filesystem for View {
         };
         // The size is not known before a read, so the page cache is of no use.
         let flags = FopenFlags::FOPEN_DIRECT_IO;
-        self.answer(work, move |result| match result {
+        self.answer(asker, work, move |result| match result {
             Ok(fh) => reply.opened(FileHandle(fh), flags),
             Err(e) => reply.error(e),
         });
@@ -196,7 +199,7 @@ impl Filesystem for View {
             let text = fs.text(file.item(), &asker).await?;
             Ok(file.renew(text))
         };
-        self.answer(work, move |result| match result {
+        self.answer(asker, work, move |result| match result {
             Ok(text) => reply.data(text.from(offset, size)),
             Err(e) => reply.error(e),
         });
@@ -234,7 +237,7 @@ impl Filesystem for View {
             let names = fs.list(item(ino)?, &asker).await?;
             handles.add_dir(OpenDir::new(names))
         };
-        self.answer(work, move |result| match result {
+        self.answer(asker, work, move |result| match result {
             Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::empty()),
             Err(e) => reply.error(e),
         });

@@ -6,14 +6,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 /// No request behind a view takes longer.
 const DEADLINE: Duration = Duration::from_millis(950);
 
-/// Does `work` and hands `reply` what came of it, or an errno: EHOSTDOWN past the deadline, EIO
-/// if it panicked.
-pub(super) fn answer<T, F, R>(runtime: &Handle, work: F, reply: R)
+/// A request that takes longer is looked after: its caller may have been told to end. The kernel
+/// does not let a caller go before its reply comes, and fuser does not take FUSE_INTERRUPT.
+const LOOK_PERIOD: Duration = Duration::from_millis(50);
+
+/// Does `work` and hands `reply` what came of it, or an errno: EINTR if `interrupted` says so
+/// while it waits, EHOSTDOWN past the deadline, EIO if it panicked.
+pub(super) fn answer<T, F, I, R>(runtime: &Handle, work: F, interrupted: I, reply: R)
 where
+    I: Fn() -> bool + Send + 'static,
     T: Send + 'static,
     F: Future<Output = Result<T, ViewError>> + Send + 'static,
     R: FnOnce(Result<T, i32>) + Send + 'static,
@@ -32,9 +38,24 @@ where
         Ok(Poll::Pending) => {
             // A task of its own for the work, so that its panic is seen and answered.
             let work = runtime.spawn(work);
-            runtime.spawn(async move { reply(work.await.unwrap_or(Err(libc::EIO))) });
+            runtime.spawn(async move {
+                tokio::select! {
+                    result = work => reply(result.unwrap_or(Err(libc::EIO))),
+                    () = wait_for(interrupted) => reply(Err(libc::EINTR)),
+                }
+            });
         }
         Err(_) => reply(Err(libc::EIO)),
+    }
+}
+
+async fn wait_for(interrupted: impl Fn() -> bool) {
+    let mut period = tokio::time::interval_at(Instant::now() + LOOK_PERIOD, LOOK_PERIOD);
+    loop {
+        period.tick().await;
+        if interrupted() {
+            return;
+        }
     }
 }
 
@@ -47,13 +68,25 @@ mod tests {
     where
         F: Future<Output = Result<u8, ViewError>> + Send + 'static,
     {
+        answered_or_not(work, false)
+    }
+
+    fn answered_or_not<F>(work: F, interrupted: bool) -> Result<u8, i32>
+    where
+        F: Future<Output = Result<u8, ViewError>> + Send + 'static,
+    {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
         let (tx, rx) = mpsc::channel();
-        answer(runtime.handle(), work, move |result| tx.send(result).unwrap());
+        answer(
+            runtime.handle(),
+            work,
+            move || interrupted,
+            move |result| tx.send(result).unwrap(),
+        );
         rx.recv_timeout(Duration::from_secs(5)).expect("every request is answered")
     }
 
@@ -71,6 +104,14 @@ mod tests {
             panic!("after waiting")
         };
         assert_eq!(answered(later), Err(libc::EIO));
+    }
+
+    #[test]
+    fn a_caller_that_is_told_to_end_is_let_go() {
+        let begun = std::time::Instant::now();
+        assert_eq!(answered_or_not(std::future::pending(), true), Err(libc::EINTR));
+        assert!(begun.elapsed() < DEADLINE / 2);
+        assert_eq!(answered_or_not(async { Ok(7) }, true), Ok(7), "what is known is told");
     }
 
     #[test]
