@@ -2,17 +2,13 @@
 //! a view covers /proc.
 
 use anyhow::{Context, Result};
-use krg_sys::mount::{MsFlags, mount_fs, mountinfo, umount_detach};
+use krg_sys::mount::{MsFlags, mount_fs, top_at, umount_detach};
 use krg_sys::procfs::HidePid;
 use std::path::{Path, PathBuf};
 
 /// Where it is, for a daemon with this directory.
 pub fn path(run_dir: &Path) -> PathBuf {
     run_dir.join("proc")
-}
-
-fn mounted(at: &Path) -> bool {
-    mountinfo("self").unwrap_or_default().iter().any(|m| m.mount_point == at)
 }
 
 /// Mounts it, or takes over what an earlier daemon has mounted. It hides what /proc hides.
@@ -24,7 +20,7 @@ pub fn mount(run_dir: &Path, hide: HidePid) -> Result<()> {
         options += &format!(",gid={gid}");
     }
     let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    if mounted(&at) {
+    if top_at(&at)?.is_some() {
         // Views that go on serving lead into it: it is not to be gone for a moment.
         flags |= MsFlags::MS_REMOUNT;
     }

@@ -47,6 +47,8 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
     let view = View::new(fs, runtime.handle().clone());
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let session = fuse::mount(view, at, threads)?.spawn()?;
+    let device = || mount::top_at(at).ok().flatten().map(|m| m.device);
+    let own = device();
     let served = std::thread::spawn(move || session.join());
     // Who looks as soon as there is something to look at sees the nodes that are up.
     runtime.block_on(gather.settle(SETTLE_MAX));
@@ -56,8 +58,11 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
         let early = tokio::select! {
             asked = shutdown::asked() => {
                 asked?;
-                // krgd has done it already, unless it is not krgd who asks.
-                let _ = mount::umount_detach(at);
+                // krgd has done it already, unless it is not krgd who asks. What is there by
+                // now may be another's: the /proc that the view covered, or the next view.
+                if own.is_some() && device() == own {
+                    let _ = mount::umount_detach(at);
+                }
                 None
             }
             ended = &mut ended => Some(ended),

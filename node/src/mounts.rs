@@ -6,7 +6,7 @@ mod record;
 use anyhow::{Context, Result, bail};
 use krg_procview::fuse::FS_TYPE;
 use krg_rpc::proto::control as wire;
-use krg_sys::mount::{mountinfo, umount_detach};
+use krg_sys::mount::{top_at, umount_detach};
 use krg_sys::process::{PidFd, Signal};
 use krg_types::limits::MOUNTS_MAX;
 use record::Record;
@@ -365,8 +365,7 @@ fn end_of(process: &Arc<PidFd>) -> oneshot::Receiver<()> {
 
 /// The type of what is mounted exactly here.
 fn covered(path: &Path) -> Option<String> {
-    let all = mountinfo("self").unwrap_or_default();
-    all.into_iter().rev().find(|m| m.mount_point == path).map(|m| m.fs_type)
+    top_at(path).ok().flatten().map(|m| m.fs_type)
 }
 
 /// A view may cover a procfs, which is what it takes the place of, and nothing else.

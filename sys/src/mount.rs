@@ -108,6 +108,12 @@ pub fn mountinfo(process: &str) -> io::Result<Vec<MountEntry>> {
     Ok(parse_mountinfo(&text))
 }
 
+/// What is mounted exactly at a path of this process's mount namespace: of several the uppermost,
+/// which is listed last.
+pub fn top_at(path: &Path) -> io::Result<Option<MountEntry>> {
+    Ok(mountinfo("self")?.into_iter().rev().find(|m| m.mount_point == path))
+}
+
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|b| *b == b' ');
     let id = number(fields.next()?)?;

@@ -216,6 +216,15 @@ fn a_view_on_proc_itself_that_died_is_taken_away() {
     });
     lab.sh(1, "umount /proc && ps -e | grep -q krg-init").ok();
     assert_eq!(lab.sh(1, "krgadm cluster").ok(), "status: up on 2 nodes\n");
+    // A clean stop takes the view away once, and not what it covered as well, also while somebody
+    // looks at it and its process goes on.
+    lab.sh(1, "mount -t krgproc none /proc && ps -e | grep -q 8388609").ok();
+    lab.background(1, "cd /proc; exec sleep 86003");
+    let line = "p=$(grep -lx krgd /run/krg/proc/[0-9]*/comm | cut -d/ -f5); kill $p; \
+                timeout 5 tail --pid=$p -f /dev/null";
+    lab.sh(1, line).ok();
+    assert_eq!(lab.sh(1, "cat /proc/1/comm").ok(), "krg-init\n");
+    assert_eq!(lab.sh(1, "stat -f -c %T /proc").ok(), "proc\n");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::daemon;
 use anyhow::{Context, Result, bail};
-use krg_sys::mount::mountinfo;
+use krg_sys::mount::top_at;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -56,8 +56,7 @@ pub fn mount(args: &[OsString]) -> Result<u8> {
     })?;
     if !call.fake {
         daemon::mount_proc(path.to_string_lossy().into_owned(), call.options)?;
-        let seen = mountinfo("self")?.into_iter().any(|m| m.mount_point == path);
-        if !seen {
+        if top_at(&path)?.is_none() {
             bail!("{}: mounted by krgd, which lives in another mount namespace", path.display());
         }
     }
