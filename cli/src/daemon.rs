@@ -44,8 +44,8 @@ pub fn status() -> Result<StatusReply> {
 }
 
 /// Has the cluster's /proc mounted on `path`.
-pub fn mount_proc(path: String, options: Vec<String>) -> Result<u32> {
-    let question = MountProcRequest { version: PROTOCOL_VERSION, path, options };
+pub fn mount_proc(path: String) -> Result<u32> {
+    let question = MountProcRequest { version: PROTOCOL_VERSION, path };
     let reply = ask(MOUNT_MAX, |mut krgd| async move { krgd.mount_proc(question).await })?;
     Ok(reply.pid)
 }

@@ -12,6 +12,7 @@ use krg_sys::process::{
     self, PidFd, SigSet, Signal, ignore_terminal_signals, with_terminal_signals,
 };
 use krg_sys::seccomp::{self, Listener};
+use krg_types::view::{FS_TYPE, SERVER, USUAL};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use std::ffi::OsString;
@@ -21,13 +22,6 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-
-/// The type of a view in mountinfo.
-const FS_TYPE: &str = "fuse.krgproc";
-/// Where krgd mounts it if nothing else is said.
-const USUAL: &str = "/cluster/proc";
-/// The name of the process that serves it.
-const SERVER: &str = "krg-mount";
 
 /// What is covered, and with what of the view.
 const COVERS: [(&str, &str); 3] = [

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use krg_types::NodeId;
 use krg_types::limits::CLUSTER_NAME_BYTES_MAX;
+use krg_types::view;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -70,7 +71,7 @@ impl Default for Config {
 
 impl Default for View {
     fn default() -> View {
-        View { mount: "/cluster/proc".into(), forget_after_s: 60 }
+        View { mount: view::USUAL.into(), forget_after_s: 60 }
     }
 }
 

@@ -14,6 +14,7 @@ use krg_sys::clock::boot_ns;
 use krg_sys::mount;
 use krg_sys::process;
 use krg_sys::procfs::{HidePid, Procfs};
+use krg_types::view;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +23,11 @@ use std::time::Duration;
 const PROBE_PERIOD: Duration = Duration::from_secs(5);
 /// The view is said to be mounted once it has met all nodes, or after this.
 const SETTLE_MAX: Duration = Duration::from_millis(300);
-/// What ps shows for it: `pkill krgd` must not take the mounts along.
-const NAME: &str = "krg-mount";
 
 /// Mounts the cluster's /proc on `at` and serves it until it is unmounted or asked to end.
 pub fn run(config: &Config, at: &Path) -> Result<()> {
-    process::set_name(NAME)?;
+    // A name of its own: `pkill krgd` must not take the mounts along.
+    process::set_name(view::SERVER)?;
     // One thread for what waits: the answers from memory are given by FUSE's own threads.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -40,13 +40,13 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
         let members = Arc::new(Members::new(config.node_id, &config.cluster, &nodes));
         tokio::spawn(probe::run(members.clone(), boot_ns, PROBE_PERIOD));
         let forget_after = Duration::from_secs(config.view.forget_after_s);
-        Gather::start(members.clone(), forget_after, boot_ns)
+        Gather::start(members.clone(), forget_after)
     });
     let local = local_proc::path(&config.run_dir);
     let fs = Arc::new(Fs::new(gather.clone(), procfs, &local));
-    let view = View::new(fs, runtime.handle().clone());
+    let skin = View::new(fs, runtime.handle().clone());
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let session = fuse::mount(view, at, threads)?.spawn()?;
+    let session = fuse::mount(skin, at, threads)?.spawn()?;
     let device = || mount::top_at(at).ok().flatten().map(|m| m.device);
     let own = device();
     let served = std::thread::spawn(move || session.join());

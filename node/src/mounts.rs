@@ -4,11 +4,11 @@
 mod record;
 
 use anyhow::{Context, Result, bail};
-use krg_procview::fuse::FS_TYPE;
 use krg_rpc::proto::control as wire;
 use krg_sys::mount::{top_at, umount_detach};
 use krg_sys::process::{PidFd, Signal};
 use krg_types::limits::MOUNTS_MAX;
+use krg_types::view::FS_TYPE;
 use record::Record;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ struct State {
 
 /// All mounts.
 pub struct Mounts {
-    run_dir: PathBuf,
+    records: PathBuf,
     config: Option<PathBuf>,
     /// What a mount process must have been started with to be kept over a restart of krgd.
     stamp: String,
@@ -64,7 +64,7 @@ impl Mounts {
         std::fs::create_dir_all(&dir)
             .with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(Arc::new(Mounts {
-            run_dir: dir,
+            records: dir,
             config,
             stamp,
             states: Mutex::default(),
@@ -84,7 +84,7 @@ impl Mounts {
         self.changes.send_modify(|n| *n += 1);
     }
 
-    /// For `krg cluster status` and the like.
+    /// For the commands of this machine.
     pub fn status(&self) -> Vec<wire::Mount> {
         let states = self.states();
         let mount = |(path, s): (&PathBuf, &State)| wire::Mount {
@@ -103,7 +103,7 @@ impl Mounts {
     /// Takes up what an earlier krgd left: living mounts are kept, dead ones cleared and started
     /// again.
     pub fn resume(self: &Arc<Self>) {
-        for path in record::paths(&self.run_dir) {
+        for path in record::paths(&self.records) {
             let _ = self.keep(path);
         }
     }
@@ -158,7 +158,7 @@ impl Mounts {
 
     fn forget(&self, path: &Path) {
         self.states().remove(path);
-        record::remove(&self.run_dir, path);
+        record::remove(&self.records, path);
         self.changes.send_modify(|n| *n += 1);
     }
 
@@ -203,7 +203,7 @@ impl Mounts {
 
     /// From the start (or the adoption) of a mount process to its end.
     async fn one_life(&self, path: &Path) -> Result<End> {
-        let record = record::read(&self.run_dir, path);
+        let record = record::read(&self.records, path);
         if let Some((record, process)) =
             record.and_then(|r| Some((r.clone(), Arc::new(r.process()?))))
         {
@@ -220,7 +220,7 @@ impl Mounts {
         std::fs::create_dir_all(path)
             .with_context(|| format!("cannot make {}", path.display()))?;
         let (child, process, record) = self.start(path).await?;
-        record::write(&self.run_dir, path, &record)?;
+        record::write(&self.records, path, &record)?;
         self.mounted(path, record.pid);
         self.watch(path, process, Some(child)).await
     }
@@ -291,7 +291,7 @@ impl Mounts {
                 }
             },
         };
-        record::remove(&self.run_dir, path);
+        record::remove(&self.records, path);
         clear(path)?;
         if matches!(end, End::Stopping) {
             self.forget(path);

@@ -55,7 +55,7 @@ async fn table(count: u32) -> Result<String> {
     let all =
         async { while members.online() < nodes.len() && changes.changed().await.is_ok() {} };
     tokio::time::timeout(START_MAX, all).await.context("the simulated nodes do not answer")?;
-    let gather = Gather::start(members, Duration::from_secs(60), boot_ns);
+    let gather = Gather::start(members, Duration::from_secs(60));
     let fs = Fs::new(gather, procfs, Path::new("/proc"));
     render(&fs, count).await
 }

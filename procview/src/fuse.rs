@@ -8,7 +8,7 @@ mod answer;
 mod handle;
 mod mount;
 
-pub use mount::{FS_TYPE, MountError, mount};
+pub use mount::{MountError, mount};
 
 use crate::caller::Asker;
 use crate::error::ViewError;

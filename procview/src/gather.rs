@@ -13,6 +13,7 @@ use krg_rpc::proto::proc::proc_view_client::ProcViewClient;
 use krg_rpc::status::RpcError;
 use krg_rpc::tonic::Streaming;
 use krg_rpc::tonic::transport::Channel;
+use krg_sys::clock::boot_ns;
 use krg_types::limits::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION, WANTS_WAITING_MAX};
 use krg_types::{NodeId, SystemFile};
 use std::collections::BTreeMap;
@@ -35,7 +36,6 @@ pub struct Gather {
     links: BTreeMap<NodeId, Link>,
     /// A silent node's processes leave after this.
     forget_after: Duration,
-    boot_ns: fn() -> u64,
     /// Counts nodes as they are met.
     met: watch::Sender<u64>,
 }
@@ -77,11 +77,7 @@ impl Standing {
 
 impl Gather {
     /// Starts a task for every peer on the current runtime.
-    pub fn start(
-        peers: Arc<dyn Peers>,
-        forget_after: Duration,
-        boot_ns: fn() -> u64,
-    ) -> Arc<Gather> {
+    pub fn start(peers: Arc<dyn Peers>, forget_after: Duration) -> Arc<Gather> {
         let links = peers.all().into_iter().map(|peer| {
             let (asks, queue) = mpsc::channel(WANTS_WAITING_MAX);
             let view = Arc::new(ArcSwap::from_pointee(NodeView::new(peer.id)));
@@ -89,8 +85,7 @@ impl Gather {
             (peer.id, Link { view, asks })
         });
         let links = links.collect();
-        let gather =
-            Arc::new(Gather { peers, links, forget_after, boot_ns, met: watch::Sender::new(0) });
+        let gather = Arc::new(Gather { peers, links, forget_after, met: watch::Sender::new(0) });
         tokio::spawn(gather.clone().greet());
         gather
     }
@@ -169,14 +164,15 @@ impl Gather {
     pub fn shown(&self) -> Vec<(Peer, Arc<NodeView>)> {
         let peers = self.peers.all().into_iter();
         let shown = peers.filter(|p| self.standing_of(p) != Standing::Down);
-        shown.filter_map(|p| Some((self.view(p.id)?, p))).map(|(v, p)| (p, v)).collect()
+        let with_view = shown.filter_map(|peer| self.view(peer.id).map(|view| (peer, view)));
+        with_view.collect()
     }
 
     /// The age of a value taken at `stamp_ns` of the node's clock, ns; never understated, and
     /// `None` while the clocks have not been compared or there is no value.
     pub fn age_ns(&self, peer: &Peer, stamp_ns: u64) -> Option<u64> {
         let offset = peer.boot_offset_ns?.most_ns;
-        let now = i128::from((self.boot_ns)()) + i128::from(offset);
+        let now = i128::from(boot_ns()) + i128::from(offset);
         let age = now - i128::from(stamp_ns);
         (stamp_ns != 0).then(|| u64::try_from(age.max(0)).unwrap_or(u64::MAX))
     }
@@ -211,8 +207,13 @@ impl Gather {
         max_age: Duration,
     ) {
         let mut waiting = Vec::new();
-        for peer in self.peers.all().iter().filter(|p| p.up && only.is_none_or(|n| n == p.id)) {
-            let (procs, files) = self.missing(peer, procs, files, max_age);
+        // A file of one process asks for its node alone, and is opened often.
+        let peers = match only {
+            Some(node) => self.peers.get(node).into_iter().collect(),
+            None => self.peers.all(),
+        };
+        for peer in peers.into_iter().filter(|p| p.up) {
+            let (procs, files) = self.missing(&peer, procs, files, max_age);
             let Some(link) = self.links.get(&peer.id).filter(|_| procs || files != 0) else {
                 continue;
             };

@@ -74,7 +74,7 @@ async fn viewer(nodes: &[(NodeId, SocketAddr)], online: usize) -> (Arc<Members>,
     tokio::spawn(probe::run(members.clone(), boot_ns, Duration::from_secs(1)));
     let seen = async { while members.online() < online && changes.changed().await.is_ok() {} };
     tokio::time::timeout(SOON, seen).await.expect("they answer");
-    let gather = Gather::start(members.clone(), Duration::from_secs(60), boot_ns);
+    let gather = Gather::start(members.clone(), Duration::from_secs(60));
     (members, gather)
 }
 
@@ -275,7 +275,7 @@ async fn a_node_of_another_number_is_not_taken_for_the_one_configured() {
     };
     let why = tokio::time::timeout(SOON, told).await.expect("it is noticed");
     assert!(why.contains("node 2") && why.contains("not one of us"), "{why}");
-    let gather = Gather::start(members, Duration::from_secs(60), boot_ns);
+    let gather = Gather::start(members, Duration::from_secs(60));
     assert_eq!(gather.standing(id(2)), Standing::Down);
 }
 

@@ -6,6 +6,7 @@ pub mod limits;
 pub mod node;
 pub mod nodeset;
 pub mod pid;
+pub mod view;
 
 pub use file::{PidFile, SystemFile};
 pub use node::{NodeId, NodeState};

@@ -55,7 +55,7 @@ pub fn mount(args: &[OsString]) -> Result<u8> {
         format!("{0}: no such directory (make it: mkdir -p {0})", dir.display())
     })?;
     if !call.fake {
-        daemon::mount_proc(path.to_string_lossy().into_owned(), call.options)?;
+        daemon::mount_proc(path.to_string_lossy().into_owned())?;
         if top_at(&path)?.is_none() {
             bail!("{}: mounted by krgd, which lives in another mount namespace", path.display());
         }

@@ -3,13 +3,12 @@
 use super::View;
 use fuser::{Config, Session, SessionACL};
 use krg_sys::mount::{MsFlags, mount_fs};
+use krg_types::view::FS_TYPE;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// The type such a mount has in mountinfo; umount(8) looks for a helper of that name.
-pub const FS_TYPE: &str = "fuse.krgproc";
 /// What it says is mounted.
 const SOURCE: &str = "krgproc";
 
