@@ -16,6 +16,14 @@ pub mod proto {
     pub mod member {
         tonic::include_proto!("krg.member.v1");
     }
+    /// Agreement.
+    pub mod raft {
+        tonic::include_proto!("krg.raft.v1");
+    }
+    /// Becoming a member.
+    pub mod join {
+        tonic::include_proto!("krg.join.v1");
+    }
     /// This machine's own commands.
     pub mod control {
         tonic::include_proto!("krg.control.v1");

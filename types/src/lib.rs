@@ -3,12 +3,14 @@
 
 pub mod file;
 pub mod limits;
+pub mod member;
 pub mod node;
 pub mod nodeset;
 pub mod pid;
 pub mod view;
 
 pub use file::{PidFile, SystemFile};
+pub use member::MemberId;
 pub use node::{NodeId, NodeState};
 pub use nodeset::NodeSet;
 pub use pid::GlobalPid;

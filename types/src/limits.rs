@@ -36,3 +36,39 @@ pub const WANTS_WAITING_MAX: usize = 64;
 pub const HANDLES_MAX: usize = 1 << 20;
 /// Mounts one daemon serves.
 pub const MOUNTS_MAX: usize = 64;
+/// Longest key of the configuration, bytes.
+pub const CONFIG_KEY_BYTES_MAX: usize = 256;
+/// Longest value of the configuration, bytes.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 8 << 10;
+/// Keys of the configuration.
+pub const CONFIG_KEYS_MAX: usize = 65_536;
+/// Longest address of a node (a host name and a port), bytes.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+/// Tokens that are not used up yet.
+pub const TOKENS_MAX: usize = 1024;
+/// Tokens made by one command.
+pub const TOKENS_PER_REQUEST_MAX: u32 = 255;
+/// Longest note of a token, bytes.
+pub const NOTE_BYTES_MAX: usize = 256;
+/// Lines of a node map.
+pub const MAP_ENTRIES_MAX: usize = 256;
+/// Commands of one log entry.
+pub const BATCH_COMMANDS_MAX: usize = 512;
+/// Bytes of one command in its stored form.
+pub const COMMAND_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the commands of one log entry.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one snapshot of a group's state.
+pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
+/// Longest value in the store, bytes; what is longer is kept in parts.
+pub const STORED_VALUE_BYTES_MAX: usize = 16 << 10;
+/// A certificate or a request for one, bytes.
+pub const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
+/// Certificate authorities trusted at once.
+pub const AUTHORITIES_MAX: usize = 4;
+/// Connections that have not finished their handshake.
+pub const HANDSHAKES_MAX: usize = 64;
+/// The first Raft group: membership and configuration.
+pub const GROUP_MAIN: u32 = 0;
+/// Clocks of machines and lifetimes of certificates may differ by so much, seconds.
+pub const CLOCK_GRACE_S: u64 = 3600;
