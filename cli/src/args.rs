@@ -1,5 +1,21 @@
 //! The command line of `krg`.
 
+/// Examples, and the exit codes that most commands have.
+macro_rules! examples {
+    ($text:literal) => {
+        concat!(
+            $text,
+            "\nExit codes:\n  0  done\n  1  it failed: the reason is on standard error\n",
+            "  2  the command line is wrong\n"
+        )
+    };
+}
+
+pub mod cluster;
+pub mod config;
+pub mod nodes;
+pub mod value;
+
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,6 +38,7 @@ Examples:
   krg ps -eo pid,psr,user,args     ps on the whole cluster
   krg exec -- top                  any command on the whole cluster
   krg nodes status
+  krg cluster status
   krg doctor
 ";
 
@@ -35,11 +52,33 @@ pub enum Command {
     #[command(after_help = EXEC_EXAMPLES)]
     Exec(ExecArgs),
     /// The nodes of the cluster
-    Nodes {
+    #[command(after_help = NODES_EXAMPLES)]
+    Nodes(nodes::NodesArgs),
+    /// The cluster as a whole
+    Cluster {
+        /// What about it.
+        #[command(subcommand)]
+        command: cluster::ClusterCommand,
+    },
+    /// Make this machine a member of a cluster
+    Join(cluster::JoinArgs),
+    /// End this machine's membership
+    Leave(cluster::LeaveArgs),
+    /// The configuration that all nodes share
+    Config {
+        /// What about it.
+        #[command(subcommand)]
+        command: config::ConfigCommand,
+    },
+    /// Backups of what the nodes have agreed on
+    Meta {
         /// What about them.
         #[command(subcommand)]
-        command: Option<NodesCommand>,
+        command: config::MetaCommand,
     },
+    /// Print krgd's metrics in the Prometheus text format
+    #[command(after_help = METRICS_EXAMPLES)]
+    Metrics,
     /// A whole cluster on this machine, to learn and to test (krg lab --help)
     #[command(disable_help_flag = true, disable_help_subcommand = true)]
     Lab(Rest),
@@ -65,6 +104,21 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+const NODES_EXAMPLES: &str = "\
+Examples:
+  krg nodes
+  krg nodes status -n 2,4-6
+  sudo krg nodes add --all
+";
+
+const METRICS_EXAMPLES: &str = examples!(
+    "\
+Examples:
+  krg metrics
+  krg metrics > /var/lib/node_exporter/krg.prom.$$
+"
+);
 
 const PS_EXAMPLES: &str = "\
 Examples:
@@ -109,19 +163,4 @@ pub struct Rest {
     /// Passed on as they are
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub rest: Vec<OsString>,
-}
-
-/// `krg nodes`.
-#[derive(Subcommand)]
-pub enum NodesCommand {
-    /// Who is there
-    #[command(after_help = "Examples:\n  krg nodes status\n  krg nodes status -n 2,4-6 --json")]
-    Status {
-        /// Only these nodes, such as 2,3,6-10
-        #[arg(long, short, value_name = "LIST")]
-        nodes: Option<krg_types::NodeSet>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
 }

@@ -1,11 +1,19 @@
 //! One file per command.
 
+mod cluster;
+mod config;
+mod join;
 pub mod krgadm;
 pub mod lab;
+mod meta;
+pub mod mosctl;
 pub mod mount_helper;
+mod nodemap;
 mod nodes;
+pub mod openssi;
 mod papers;
 mod ps;
+pub mod setpe;
 
 use crate::args::{Cli, Command};
 use crate::{doctor, session};
@@ -14,14 +22,30 @@ use clap::Parser;
 use std::ffi::OsString;
 
 /// The names that older systems gave these commands, and helpers that mount(8) looks for.
-pub const NAMES: [&str; 4] = ["krgadm", "ssi-start", "ssi-stop", "mount.krgproc"];
+pub const NAMES: [&str; 9] = [
+    "krgadm",
+    "setpe",
+    "mosctl",
+    "clusternode_num",
+    "clusternode_getstate",
+    "clustername",
+    "ssi-start",
+    "ssi-stop",
+    "mount.krgproc",
+];
 
 /// Runs `krg`; returns its exit code.
 pub fn run(argv: Vec<OsString>) -> Result<u8> {
     match Cli::parse_from(argv).command {
         Command::Ps(args) => ps::run(&args.rest),
         Command::Exec(args) => session::run(args.view, &args.command),
-        Command::Nodes { command } => nodes::run(command),
+        Command::Nodes(args) => nodes::run(args),
+        Command::Cluster { command } => cluster::run(command),
+        Command::Join(args) => join::join(args),
+        Command::Leave(args) => join::leave(args.force),
+        Command::Config { command } => config::run(command),
+        Command::Meta { command } => meta::run(command),
+        Command::Metrics => meta::metrics(),
         Command::Lab(args) => lab::run("krg-lab", &args.rest),
         Command::Doctor { json } => doctor::run(json),
         Command::Names => {

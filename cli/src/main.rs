@@ -6,6 +6,7 @@ mod daemon;
 mod doctor;
 mod session;
 mod table;
+mod text;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -18,6 +19,11 @@ fn main() -> ExitCode {
     let name = name.to_string_lossy().into_owned();
     let result = match name.as_str() {
         "krgadm" => cmd::krgadm::run(argv),
+        "setpe" => cmd::setpe::run(argv),
+        "mosctl" => cmd::mosctl::run(argv),
+        "clusternode_num" => cmd::openssi::num(argv),
+        "clusternode_getstate" => cmd::openssi::get_state(argv),
+        "clustername" => cmd::openssi::name(argv),
         "ssi-start" | "ssi-stop" => cmd::lab::run(&name, &argv[1..]),
         "mount.krgproc" => cmd::mount_helper::mount(&argv[1..]),
         _ => cmd::run(argv),

@@ -1,12 +1,11 @@
-//! The member list: who is configured, where, and what the last probe of each said.
+//! The member list: who is a member, where, and what the last probe of each said.
 
 use crate::offset;
+use krg_rpc::dial::Dial;
 use krg_rpc::peers::{BootOffset, Peer, Peers};
-use krg_rpc::pool;
 use krg_rpc::tonic::transport::Channel;
-use krg_types::{NodeId, NodeState};
+use krg_types::{MemberId, NodeId, NodeState};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, watch};
@@ -16,8 +15,10 @@ use tokio::sync::{broadcast, watch};
 pub struct Member {
     /// Its number.
     pub id: NodeId,
-    /// Where its daemon listens.
-    pub address: SocketAddr,
+    /// Which membership of that number.
+    pub member: MemberId,
+    /// Where its daemon listens, `host:port`.
+    pub address: String,
     /// Its hostname, once it has said it.
     pub hostname: String,
     /// When it last answered.
@@ -30,11 +31,20 @@ pub struct Member {
     pub rtt: Duration,
     /// Changes when its daemon restarts.
     pub incarnation: u64,
+    /// Its wall clock less ours, ms.
+    pub skew_ms: i64,
+    /// Its program's version.
+    pub release: String,
     boot_offset: Option<BootOffset>,
     channel: Channel,
 }
 
 impl Member {
+    /// Its boot clock less ours, once a probe has told.
+    pub fn boot_offset(&self) -> Option<BootOffset> {
+        self.boot_offset
+    }
+
     /// Kerrighed's word for it.
     pub fn state(&self) -> NodeState {
         match (self.up, self.answered) {
@@ -54,6 +64,10 @@ pub struct Answer {
     pub hostname: String,
     /// The incarnation of its daemon.
     pub incarnation: u64,
+    /// Its wall clock less ours, ms.
+    pub skew_ms: i64,
+    /// Its program's version.
+    pub release: String,
 }
 
 /// All nodes, this one included.
@@ -61,8 +75,9 @@ pub struct Answer {
 pub struct Members {
     own: NodeId,
     cluster: Arc<str>,
+    dial: Arc<dyn Dial>,
     list: RwLock<BTreeMap<NodeId, Member>>,
-    /// Counts changes of anybody's state, for those who wait for one.
+    /// Counts changes of the list and of anybody's state, for those who wait for one.
     changes: watch::Sender<u64>,
     /// Nodes that were thought silent and have asked us something.
     nudges: broadcast::Sender<NodeId>,
@@ -72,24 +87,53 @@ pub struct Members {
 const NUDGES_MAX: usize = 256;
 
 impl Members {
-    /// The list as configured; nobody has been seen yet.
-    pub fn new(own: NodeId, cluster: &str, nodes: &[(NodeId, SocketAddr)]) -> Members {
-        let member = |&(id, address): &(NodeId, SocketAddr)| Member {
+    /// An empty list.
+    pub fn new(own: NodeId, cluster: &str, dial: Arc<dyn Dial>) -> Members {
+        let changes = watch::Sender::new(0);
+        let nudges = broadcast::Sender::new(NUDGES_MAX);
+        let list = RwLock::default();
+        Members { own, cluster: cluster.into(), dial, list, changes, nudges }
+    }
+
+    /// Sets who is a member, and where; what is known of those who stay is kept. Must be called
+    /// within a tokio runtime.
+    pub fn set(&self, nodes: &[(MemberId, String)]) {
+        let mut list = self.write();
+        let before = list.len();
+        list.retain(|_, m| nodes.iter().any(|(id, at)| *id == m.member && *at == m.address));
+        let mut changed = list.len() != before;
+        for (member, address) in nodes {
+            let Some(id) = member.node().filter(|id| !list.contains_key(id)) else { continue };
+            list.insert(id, self.newcomer(id, *member, address.clone()));
+            changed = true;
+        }
+        drop(list);
+        if changed {
+            self.changes.send_modify(|n| *n += 1);
+        }
+    }
+
+    fn newcomer(&self, id: NodeId, member: MemberId, address: String) -> Member {
+        Member {
             id,
-            address,
+            member,
             hostname: String::new(),
             answered: None,
             up: false,
             why: "not seen yet".into(),
             rtt: Duration::ZERO,
             incarnation: 0,
+            skew_ms: 0,
+            release: String::new(),
             boot_offset: None,
-            channel: pool::channel(address),
-        };
-        let list = nodes.iter().map(|n| (n.0, member(n))).collect();
-        let changes = watch::Sender::new(0);
-        let nudges = broadcast::Sender::new(NUDGES_MAX);
-        Members { own, cluster: cluster.into(), list: RwLock::new(list), changes, nudges }
+            channel: self.dial.channel(member, &address),
+            address,
+        }
+    }
+
+    /// What is known of one member.
+    pub fn member(&self, id: NodeId) -> Option<Member> {
+        self.read().get(&id).cloned()
     }
 
     /// Everybody, lowest number first.
@@ -109,7 +153,14 @@ impl Members {
         }
     }
 
-    /// Nodes as `heard_of` tells of them.
+    /// Others say that something has happened to this member: only a probe can tell.
+    pub fn suspect(&self, member: MemberId) {
+        if let Some(id) = member.node() {
+            let _ = self.nudges.send(id);
+        }
+    }
+
+    /// Nodes as `heard_of` and `suspect` tell of them.
     pub(crate) fn nudges(&self) -> broadcast::Receiver<NodeId> {
         self.nudges.subscribe()
     }
@@ -124,6 +175,8 @@ impl Members {
             m.rtt = Duration::from_nanos(got.saturating_sub(sent));
             m.hostname = answer.hostname;
             m.incarnation = answer.incarnation;
+            m.skew_ms = answer.skew_ms;
+            m.release = answer.release;
             m.answered = Some(Instant::now());
             m.up = true;
             m.why.clear();
@@ -189,7 +242,7 @@ impl Peers for Members {
             m.up = false;
             m.why = why.to_owned();
             // A connection that was cut may stay silent for long after the link has healed.
-            m.channel = pool::channel(m.address);
+            m.channel = self.dial.channel(m.member, &m.address);
         });
     }
 }

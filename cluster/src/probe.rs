@@ -5,10 +5,12 @@ use krg_rpc::peers::Peers;
 use krg_rpc::proto::member::ProbeRequest;
 use krg_rpc::proto::member::member_client::MemberClient;
 use krg_rpc::status::RpcError;
-use krg_types::NodeId;
+use krg_types::{MemberId, NodeId};
 use krg_types::limits::{NAME_BYTES_MAX, PROTOCOL_VERSION};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// A probe without an answer for so long, ms, has failed.
@@ -23,16 +25,46 @@ const FIRST_STEP: Duration = Duration::from_millis(10);
 /// With more nodes than this each probes the others less often: the sum stays bounded.
 const NODES_AT_FULL_RATE: usize = 8;
 
-/// Probes every member until dropped with its runtime. `boot_ns` is this node's boot clock;
-/// `up_period` is the time between probes of a node that answers.
-pub async fn run(members: Arc<Members>, boot_ns: fn() -> u64, up_period: Duration) {
-    let all = members.all();
-    let crowd = u32::try_from(all.len().div_ceil(NODES_AT_FULL_RATE)).unwrap_or(1);
-    let mut tasks = tokio::task::JoinSet::new();
-    for peer in all {
-        tasks.spawn(watch_one(members.clone(), peer.id, boot_ns, Pace { up_period, crowd }));
+/// What this node says in its probes, and the clocks it reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// Changes each time this node's daemon starts.
+    pub incarnation: u64,
+    /// This node's boot clock, ns.
+    pub boot_ns: fn() -> u64,
+    /// This node's wall clock, ns since 1970: only to tell whose clock is far off.
+    pub wall_ns: fn() -> u64,
+}
+
+/// Probes every member until dropped with its runtime; `up_period` is the time between probes of
+/// a node that answers.
+pub async fn run(members: Arc<Members>, asking: Asking, up_period: Duration) {
+    let mut tasks = JoinSet::new();
+    let mut watched = BTreeMap::new();
+    let mut changes = members.changes();
+    loop {
+        changes.mark_unchanged();
+        let list = members.list();
+        let crowd = u32::try_from(list.len().div_ceil(NODES_AT_FULL_RATE)).unwrap_or(1).max(1);
+        let pace = Pace { up_period, crowd };
+        watched.retain(|id, task: &mut (MemberId, AbortHandle)| {
+            let stays = list.iter().any(|m| m.id == *id && m.member == task.0);
+            if !stays {
+                task.1.abort();
+            }
+            stays
+        });
+        for member in list {
+            watched.entry(member.id).or_insert_with(|| {
+                let watch = watch_one(members.clone(), member.id, asking, pace);
+                (member.member, tasks.spawn(watch))
+            });
+        }
+        while tasks.try_join_next().is_some() {}
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
-    while tasks.join_next().await.is_some() {}
 }
 
 /// How often to probe.
@@ -62,14 +94,14 @@ impl Pace {
     }
 }
 
-async fn watch_one(members: Arc<Members>, id: NodeId, boot_ns: fn() -> u64, pace: Pace) {
+async fn watch_one(members: Arc<Members>, id: NodeId, asking: Asking, pace: Pace) {
     let mut failures = 0;
     let mut nudges = members.nudges();
     sleep_until(Instant::now() + pace.first(id)).await;
     loop {
         // Subscribed before the probe, so that a change during it is not missed.
         let mut changes = members.changes();
-        match probe(&members, id, boot_ns, pace.timeout_ms()).await {
+        match probe(&members, id, asking, pace.timeout_ms()).await {
             Ok(answer) => {
                 failures = 0;
                 members.answered(id, answer);
@@ -88,7 +120,7 @@ async fn watch_one(members: Arc<Members>, id: NodeId, boot_ns: fn() -> u64, pace
         let _ = timeout(pace.pause(failures), async {
             tokio::select! {
                 () = went_down, if failures == 0 => {}
-                () = heard, if failures != 0 => {}
+                () = heard => {}
             }
         })
         .await;
@@ -99,7 +131,7 @@ async fn watch_one(members: Arc<Members>, id: NodeId, boot_ns: fn() -> u64, pace
 async fn probe(
     members: &Members,
     id: NodeId,
-    boot_ns: fn() -> u64,
+    asking: Asking,
     timeout_ms: u64,
 ) -> Result<Answer, RpcError> {
     let gone = || RpcError::Unreachable(id, "no longer a member".into());
@@ -109,22 +141,33 @@ async fn probe(
         version: PROTOCOL_VERSION,
         cluster: members.cluster().to_string(),
         from: members.own().get(),
+        incarnation: asking.incarnation,
     };
-    let sent = boot_ns();
+    let sent = (asking.boot_ns)();
     let call = timeout(Duration::from_millis(timeout_ms), client.probe(question));
     let reply = call
         .await
         .map_err(|_| RpcError::deadline(id, timeout_ms))?
         .map_err(|status| RpcError::from_status(id, &status))?
         .into_inner();
-    let got = boot_ns();
+    let got = (asking.boot_ns)();
     if reply.node != id.get() || reply.version != PROTOCOL_VERSION {
         let why = format!("it says it is node {} of version {}", reply.node, reply.version);
         return Err(RpcError::Refused(id, why));
     }
-    let mut hostname = reply.hostname;
-    hostname.retain(|c| c.is_ascii_graphic());
-    hostname.truncate(NAME_BYTES_MAX);
-    let stamps_ns = (sent, reply.boot_ns, got);
-    Ok(Answer { stamps_ns, hostname, incarnation: reply.incarnation })
+    let ours_ms = (asking.wall_ns)() / 1_000_000;
+    Ok(Answer {
+        stamps_ns: (sent, reply.boot_ns, got),
+        hostname: plain(reply.hostname),
+        incarnation: reply.incarnation,
+        skew_ms: i64::try_from(i128::from(reply.wall_ms) - i128::from(ours_ms)).unwrap_or(i64::MAX),
+        release: plain(reply.release),
+    })
+}
+
+/// A peer's word as it may be shown on a terminal.
+fn plain(mut word: String) -> String {
+    word.retain(|c| c.is_ascii_graphic());
+    word.truncate(NAME_BYTES_MAX);
+    word
 }

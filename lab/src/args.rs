@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::name::LabName;
+use crate::rate::{Bound, rate_or_none};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 
@@ -16,6 +17,7 @@ Examples:
   krg lab exec 2 -- ps ax  a command on node 2
   krg lab kill 3           node 3 loses power
   krg lab heal 3           and is switched on again
+  krg lab add              node 4 joins the others
   krg lab stop             nothing is left"
 )]
 pub struct Cli {
@@ -76,6 +78,75 @@ Examples:
     /// Pull a node's network cable
     #[command(after_help = "Example:\n  krg lab cut 3")]
     Cut(NodeArg),
+    /// Let a node's link carry only so much, either way
+    #[command(after_help = "\
+Examples:
+  krg lab slow 3 --rate 1mbit
+  krg lab slow 3 --rate 64kbit
+  krg lab slow 3 --rate none     as fast as it can again (so does krg lab heal 3)")]
+    Slow {
+        #[command(flatten)]
+        node: NodeArg,
+        /// Bits per second, with a unit (bit, kbit, mbit, gbit), or `none`
+        #[arg(long, value_parser = rate_or_none)]
+        rate: Bound,
+    },
+    /// Fill a node's disk (/var/lib/krg) to the last block
+    #[command(after_help = "\
+Examples:
+  krg lab fill 3
+  krg lab fill 3 --undo          empty again (so does krg lab heal 3)")]
+    Fill {
+        #[command(flatten)]
+        node: NodeArg,
+        /// Empty it again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Cut a node's power: its disk (/var/lib/krg) keeps what had been synced to it
+    ///
+    /// Unlike after `kill`, what was written and not synced is lost, as far as the kernel had not
+    /// written it by itself. The node stays down; `krg lab heal` starts it on that disk.
+    #[command(after_help = "\
+Examples:
+  krg lab powercut 3
+  krg lab powercut --all         every node, at the same moment
+  krg lab heal 3")]
+    Powercut {
+        #[command(flatten)]
+        lab: LabArg,
+        /// Every node that is up
+        #[arg(long, conflicts_with = "node")]
+        all: bool,
+        /// The node: `2` or `node2`
+        #[arg(required_unless_present = "all")]
+        node: Option<String>,
+    },
+    /// Start further nodes and let them join the cluster; prints their numbers
+    #[command(after_help = "\
+Examples:
+  krg lab add
+  krg lab add --count 2
+  krg lab add --json | jq '.added[]'")]
+    Add {
+        #[command(flatten)]
+        lab: LabArg,
+        /// How many
+        #[arg(long, default_value_t = 1)]
+        count: u32,
+        /// Return when the nodes run; they join by themselves
+        #[arg(long)]
+        no_wait: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a node out of the cluster and end it; its number is free again
+    #[command(after_help = "\
+Examples:
+  krg lab remove 3
+  krg lab remove 3 && krg lab add     node 3 again, with an empty disk")]
+    Remove(NodeArg),
     /// Undo every fault of a node and wait until its krgd is ready
     ///
     /// A dead node is switched on again and finds its files as they were.
@@ -231,6 +302,20 @@ mod tests {
         assert_eq!((a.node, a.all, a.command.len()), (None, true, 1));
         for bad in ["krg-lab exec 2", "krg-lab exec -- ls", "krg-lab exec --all 2 -- ls"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn faults_take_what_they_need() {
+        for good in ["slow 3 --rate 1mbit", "slow 3 --rate none", "fill 3 --undo", "remove node2"]
+        {
+            assert!(parse(&format!("krg-lab {good}")).is_ok(), "{good}");
+        }
+        for good in ["powercut 3", "powercut --all", "powercut --name x node1", "add --count 2"] {
+            assert!(parse(&format!("krg-lab {good}")).is_ok(), "{good}");
+        }
+        for bad in ["slow 3", "slow 3 --rate fast", "powercut", "powercut --all 3", "fill"] {
+            assert!(parse(&format!("krg-lab {bad}")).is_err(), "{bad}");
         }
     }
 

@@ -4,8 +4,8 @@ use crate::message::{Report, line};
 use crate::name::LabName;
 use crate::plan::{clock_offsets, hostname};
 use crate::state::Lab;
-use crate::{net, root};
-use anyhow::{Context, Result, bail};
+use crate::{disk, fill, net, root};
+use anyhow::{Context, Result, anyhow, bail};
 use krg_sys::ns::{self, Namespaces};
 use krg_sys::process::{self, PidFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, umask};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// The PATH of a node's processes.
@@ -37,6 +38,7 @@ fn start(name: &LabName, node: u32) -> Result<Child> {
         .context("cannot make namespaces (root is needed, outside of sandboxes)")?;
     say(&Report::Unshared);
     let tree = root::mount_layers(name, node)?;
+    mount_state(name, &lab, node, &tree)?;
     let mut go = String::new();
     if io::stdin().read_line(&mut go)? == 0 {
         bail!("the keeper is gone");
@@ -55,6 +57,27 @@ fn start(name: &LabName, node: u32) -> Result<Child> {
     let init = spawn_init(&lab, node)?;
     say(&Report::Init(init.id()));
     Ok(init)
+}
+
+/// Mounts what krgd keeps its state on: a disk, or a directory where that cannot be.
+fn mount_state(name: &LabName, lab: &Lab, node: u32, tree: &Path) -> Result<()> {
+    // What it was in its first life it stays: its files are there.
+    let had_disk = name.disk(node).exists();
+    let known = lab.nodes.iter().find(|n| n.id == node).and_then(|n| n.no_disk.clone());
+    let disk = match known.or(lab.no_disks.clone()) {
+        Some(words) => Err(anyhow!(words)),
+        None => disk::mount(name, node, tree),
+    };
+    match disk {
+        Ok(()) => fill::empty(&tree.join(disk::STATE_DIR.trim_start_matches('/'))),
+        Err(e) if had_disk => Err(e),
+        Err(e) => {
+            say(&Report::NoDisk(format!("{e:#}")));
+            // It was made for a mount that failed.
+            let _ = std::fs::remove_file(name.disk(node));
+            disk::mount_directory(name, node, tree)
+        }
+    }
 }
 
 fn spawn_init(lab: &Lab, node: u32) -> Result<Child> {

@@ -1,10 +1,12 @@
-//! Faults on demand: kill, pause, resume, cut, heal.
+//! Faults on demand: kill, pause, resume, cut, slow, heal.
 
+use crate::keeper::patience;
 use crate::message::{LINE_BYTES_MAX, Reply, Request, line};
 use crate::name::LabName;
+use crate::rate::Rate;
 use crate::scan::node_processes;
 use crate::state::{Lab, Node};
-use crate::unstick;
+use crate::{fill, unstick};
 use anyhow::{Context, Result, anyhow, bail};
 use krg_sys::process::{PidFd, Signal, Stat};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,8 +17,8 @@ use std::time::{Duration, Instant};
 const NODE_MAX: Duration = Duration::from_secs(5);
 /// How long the processes of a node take to end when none of them hangs.
 const QUICK_END: Duration = Duration::from_millis(150);
-/// How long the keeper may take to answer: a little more than it gives itself.
-const KEEPER_MAX: Duration = Duration::from_secs(12);
+/// How much longer the keeper may take to answer than it gives itself.
+const KEEPER_MORE: Duration = Duration::from_secs(2);
 /// Between two looks at processes that are about to stop.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
@@ -88,6 +90,14 @@ pub fn cut(name: &LabName, word: &str) -> Result<()> {
     ask(name, &Request::Cut(lab.node(word)?.id))
 }
 
+/// Bounds what a node's link carries, or not any more.
+pub fn slow(name: &LabName, word: &str, rate: Option<Rate>) -> Result<()> {
+    let lab = Lab::load(name)?;
+    let node = lab.node(word)?;
+    node.open_init(name)?;
+    ask(name, &Request::Slow { node: node.id, rate })
+}
+
 /// Undoes every fault of a node, and returns when its krgd is ready.
 pub fn heal(name: &LabName, word: &str, wait: bool) -> Result<()> {
     let lab = Lab::load(name)?;
@@ -96,23 +106,29 @@ pub fn heal(name: &LabName, word: &str, wait: bool) -> Result<()> {
     if node.init.is_some_and(|i| i.state() == Some('T')) {
         resume(name, word)?;
     }
+    fill::undo(name, node)?;
     ask(name, &Request::Heal { node: node.id, wait })
 }
 
 /// Has the keeper do something.
-fn ask(name: &LabName, request: &Request) -> Result<()> {
+pub fn ask(name: &LabName, request: &Request) -> Result<()> {
+    match question(name, request)? {
+        Reply::Done | Reply::Added(_) => Ok(()),
+        Reply::Error(words) => Err(anyhow!(words)),
+    }
+}
+
+/// Asks the keeper; its answer.
+pub fn question(name: &LabName, request: &Request) -> Result<Reply> {
     let mut stream = UnixStream::connect(name.keeper_socket()).with_context(|| {
         let option = name.option();
         format!("lab `{name}` has lost its keeper: end it with `krg lab stop{option}`")
     })?;
-    stream.set_read_timeout(Some(KEEPER_MAX))?;
+    stream.set_read_timeout(Some(patience(request) + KEEPER_MORE))?;
     stream.write_all(line(request).as_bytes())?;
     let mut text = String::new();
     BufReader::new(stream.take(LINE_BYTES_MAX as u64))
         .read_line(&mut text)
         .context("the lab's keeper does not answer")?;
-    match serde_json::from_str(&text).context("the lab's keeper gave no answer")? {
-        Reply::Done => Ok(()),
-        Reply::Error(words) => Err(anyhow!(words)),
-    }
+    serde_json::from_str(&text).context("the lab's keeper gave no answer")
 }

@@ -3,9 +3,14 @@
 mod args;
 mod boot;
 mod config;
+mod control;
+mod disk;
 mod exec;
 mod explain;
 mod fault;
+mod fill;
+mod grow;
+mod image;
 mod init;
 mod inside;
 mod keeper;
@@ -15,7 +20,9 @@ mod name;
 mod net;
 mod online;
 mod plan;
+mod powercut;
 mod print;
+mod rate;
 mod restart;
 mod root;
 mod scan;
@@ -59,6 +66,11 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Pause(args) => fault::pause(&args.lab.name, &args.node),
         Command::Resume(args) => fault::resume(&args.lab.name, &args.node),
         Command::Cut(args) => fault::cut(&args.lab.name, &args.node),
+        Command::Slow { node, rate } => fault::slow(&node.lab.name, &node.node, rate.0),
+        Command::Fill { node, undo } => fill::run(&node.lab.name, &node.node, undo),
+        Command::Powercut { lab, node, .. } => powercut::run(&lab.name, node.as_deref()),
+        Command::Add { lab, count, no_wait, json } => grow::add(&lab.name, count, !no_wait, json),
+        Command::Remove(args) => grow::remove(&args.lab.name, &args.node),
         Command::Heal { node, no_wait } => fault::heal(&node.lab.name, &node.node, !no_wait),
         Command::Keeper { lab, no_wait } => keeper::run(&lab.name, !no_wait),
         Command::Boot(args) => boot::run(&args.lab.name, args.node),

@@ -1,5 +1,6 @@
 //! What the processes of a lab say to each other: one JSON text a line.
 
+use crate::rate::Rate;
 use serde::{Deserialize, Serialize};
 
 /// Longest line taken from anyone.
@@ -13,6 +14,8 @@ pub enum Report {
     Unshared,
     /// The node's pid 1, as the host numbers it.
     Init(u32),
+    /// The node has no disk of its own, for this reason: its state is in a directory.
+    NoDisk(String),
     /// krgd is ready.
     Ready,
     /// krgd ended, with these words; init starts it again.
@@ -36,6 +39,24 @@ pub enum Request {
         /// Wait for krgd too.
         wait: bool,
     },
+    /// Let the node's link carry no more than this, either way.
+    Slow {
+        /// The node.
+        node: u32,
+        /// `None`: as much as it can.
+        rate: Option<Rate>,
+    },
+    /// Start so many further nodes; answered with their numbers.
+    Add(u32),
+    /// Answered when this node is there (with `krgd`, that is ready and in the cluster).
+    Await {
+        /// The node.
+        node: u32,
+        /// Wait for krgd too.
+        krgd: bool,
+    },
+    /// A dead node is none of the lab's any more.
+    Forget(u32),
 }
 
 /// From the keeper to a command.
@@ -44,6 +65,8 @@ pub enum Request {
 pub enum Reply {
     /// It is done.
     Done,
+    /// These nodes are being started.
+    Added(Vec<u32>),
     /// It was not done, for this reason.
     Error(String),
 }

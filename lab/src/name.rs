@@ -29,6 +29,16 @@ impl LabName {
         self.dir().join("nodes").join(node.to_string())
     }
 
+    /// The disk that every node gets a copy of.
+    pub fn disk_base(&self) -> PathBuf {
+        self.dir().join("disk.base")
+    }
+
+    /// A node's disk.
+    pub fn disk(&self, node: u32) -> PathBuf {
+        self.node_dir(node).join("disk.img")
+    }
+
     /// What the keeper says.
     pub fn keeper_log(&self) -> PathBuf {
         self.dir().join("keeper.log")

@@ -1,6 +1,7 @@
 //! The lab's links: bridges in the keeper's network namespace, a veth pair for each node.
 
 use crate::plan::{Plan, hardware_address};
+use crate::rate::Rate;
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -69,22 +70,45 @@ pub fn configure_node(plan: Plan, node: u32) -> Result<()> {
     ip(&batch)
 }
 
+/// Bounds what a node's link carries, either way: at the bridge for what comes to the node, in the
+/// network namespace of its boot process for what it sends.
+pub fn set_rate(node: u32, boot: u32, rate: Option<Rate>) -> Result<()> {
+    let space = format!("--net=/proc/{boot}/ns/net");
+    let inside = ["nsenter", &space, "--", "tc"];
+    let Some(rate) = rate else {
+        // It fails where there is nothing to undo, and then all is well.
+        let _ = batch(&["tc"], &format!("qdisc del dev v{node} root\n"));
+        let _ = batch(&inside, "qdisc del dev eth0 root\n");
+        return Ok(());
+    };
+    let words = rate.token_bucket();
+    batch(&["tc"], &format!("qdisc replace dev v{node} root {words}\n"))?;
+    batch(&inside, &format!("qdisc replace dev eth0 root {words}\n"))
+}
+
 /// Runs `ip` commands in this process's network namespace.
-fn ip(batch: &str) -> Result<()> {
-    let mut child = Command::new("ip")
+fn ip(commands: &str) -> Result<()> {
+    batch(&["ip"], commands)
+}
+
+/// Has a tool of iproute2 run commands.
+fn batch(tool: &[&str], commands: &str) -> Result<()> {
+    let name = tool.last().copied().unwrap_or_default();
+    let mut child = Command::new(tool[0])
+        .args(&tool[1..])
         .args(["-batch", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .context("cannot run `ip`: install iproute2")?;
+        .with_context(|| format!("cannot run `{}`: install iproute2 and util-linux", tool[0]))?;
     if let Some(mut stdin) = child.stdin.take() {
         // If it ends early, its own words tell why.
-        let _ = stdin.write_all(batch.as_bytes());
+        let _ = stdin.write_all(commands.as_bytes());
     }
-    let out = child.wait_with_output().context("cannot wait for `ip`")?;
+    let out = child.wait_with_output().with_context(|| format!("cannot wait for `{name}`"))?;
     if !out.status.success() {
-        bail!("`ip` failed: {}", String::from_utf8_lossy(&out.stderr).trim());
+        bail!("`{name}` failed: {}", String::from_utf8_lossy(&out.stderr).trim());
     }
     Ok(())
 }

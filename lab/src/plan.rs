@@ -1,5 +1,6 @@
 //! Who gets which address, host name and clock.
 
+use krg_types::limits::LAB_NODES_MAX;
 use std::net::Ipv4Addr;
 
 /// The port krgd listens on.
@@ -8,8 +9,6 @@ pub const PORT: u16 = 7600;
 /// How a lab's nodes are wired.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
-    /// How many nodes.
-    pub nodes: u32,
     /// How many links: 1, or 2 with odd nodes on the first and even ones on the second.
     pub links: u32,
 }
@@ -35,14 +34,11 @@ impl Plan {
         Ipv4Addr::new(10, 91, link as u8, 254)
     }
 
-    /// The nodes that a node reaches without a router, itself left out.
+    /// The nodes that a node may ever reach without a router, itself left out: also those that
+    /// are added later.
     pub fn neighbours(self, node: u32) -> impl Iterator<Item = u32> {
-        self.ids().filter(move |k| *k != node && self.link_of(*k) == self.link_of(node))
-    }
-
-    /// The nodes' numbers.
-    pub fn ids(self) -> impl Iterator<Item = u32> {
-        1..=self.nodes
+        let same_link = move |k: &u32| self.link_of(*k) == self.link_of(node);
+        (1..=LAB_NODES_MAX).filter(move |k| *k != node).filter(same_link)
     }
 }
 
@@ -66,14 +62,13 @@ pub fn clock_offsets(node: u32) -> (i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use krg_types::limits::LAB_NODES_MAX;
     use std::collections::BTreeSet;
 
     #[test]
     fn addresses_are_unique_and_none_is_a_gateway() {
         for links in [1, 2] {
-            let plan = Plan { nodes: LAB_NODES_MAX, links };
-            let all: BTreeSet<_> = plan.ids().map(|k| plan.address(k)).collect();
+            let plan = Plan { links };
+            let all: BTreeSet<_> = (1..=LAB_NODES_MAX).map(|k| plan.address(k)).collect();
             assert_eq!(all.len(), LAB_NODES_MAX as usize);
             assert!((1..=2).all(|l| !all.contains(&Plan::gateway(l))));
         }
@@ -81,19 +76,21 @@ mod tests {
 
     #[test]
     fn two_links_part_odd_from_even() {
-        let plan = Plan { nodes: 3, links: 2 };
+        let plan = Plan { links: 2 };
         assert_eq!(plan.listen(1), "10.91.1.1:7600");
         assert_eq!(plan.listen(2), "10.91.2.2:7600");
         assert_eq!(plan.listen(3), "10.91.1.3:7600");
-        assert_eq!(Plan { nodes: 3, links: 1 }.listen(2), "10.91.1.2:7600");
+        assert_eq!(Plan { links: 1 }.listen(2), "10.91.1.2:7600");
     }
 
     #[test]
     fn neighbours_share_the_link() {
-        let plan = Plan { nodes: 5, links: 2 };
-        assert_eq!(plan.neighbours(1).collect::<Vec<_>>(), [3, 5]);
-        assert_eq!(plan.neighbours(4).collect::<Vec<_>>(), [2]);
-        assert_eq!(Plan { nodes: 3, links: 1 }.neighbours(2).collect::<Vec<_>>(), [1, 3]);
+        let first = |links, node| Plan { links }.neighbours(node).take(3).collect::<Vec<_>>();
+        assert_eq!(first(2, 1), [3, 5, 7]);
+        assert_eq!(first(2, 4), [2, 6, 8]);
+        assert_eq!(first(1, 2), [1, 3, 4]);
+        let all = Plan { links: 1 }.neighbours(2).count();
+        assert_eq!(all, LAB_NODES_MAX as usize - 1);
     }
 
     #[test]

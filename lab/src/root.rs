@@ -202,7 +202,7 @@ fn files(lab: &Lab, node: u32) -> Result<()> {
     }
     fs::set_permissions("/run/lock", Permissions::from_mode(0o1777))?;
     fs::write("/run/utmp", "")?;
-    fs::write("/etc/hosts", config::hosts(plan))?;
+    fs::write("/etc/hosts", config::hosts(&lab.nodes))?;
     fs::write("/etc/hostname", format!("{}\n", hostname(node)))?;
     fs::write("/etc/krg/krg.toml", config::krg_toml(&lab.name, plan, node))?;
     fs::write("/etc/krg/lab.bashrc", config::SHELL_RC)?;

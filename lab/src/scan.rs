@@ -76,12 +76,19 @@ pub fn lab_processes() -> Result<Vec<Found>> {
 
 /// All processes of a node: in the pid namespace of its init, or below one that is.
 pub fn node_processes(init: u32) -> Result<Vec<Stat>> {
-    let namespace = krg_sys::ns::id(init, "pid").context("the node has just ended")?;
+    processes_of(&[init])
+}
+
+/// All processes of several nodes, by the pid 1 of each.
+pub fn processes_of(inits: &[u32]) -> Result<Vec<Stat>> {
+    let namespace = |init: &u32| krg_sys::ns::id(*init, "pid");
+    let namespaces: std::io::Result<BTreeSet<_>> = inits.iter().map(namespace).collect();
+    let namespaces = namespaces.context("the node has just ended")?;
     let mut all = BTreeMap::new();
     let mut inside = BTreeSet::new();
     for pid in pids()? {
         let Ok(Some(stat)) = stat(pid) else { continue };
-        if krg_sys::ns::id(pid, "pid").is_ok_and(|ns| ns == namespace) {
+        if krg_sys::ns::id(pid, "pid").is_ok_and(|ns| namespaces.contains(&ns)) {
             inside.insert(pid);
         }
         all.insert(pid, stat);

@@ -25,7 +25,6 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long the start of a lab of ordinary size may take.
@@ -87,7 +86,6 @@ async fn describe(args: &StartArgs) -> Result<Lab> {
     if !krgd.is_file() && std::env::var_os(init::KRGD_ENV).is_none() {
         bail!("{} is missing: build or install krgd beside krg-lab", krgd.display());
     }
-    let plan = Plan { nodes: args.nodes, links: args.link };
     Ok(Lab {
         name: args.name.to_string(),
         links: args.link,
@@ -96,7 +94,8 @@ async fn describe(args: &StartArgs) -> Result<Lab> {
         node_env: args.node_env.clone(),
         own_clocks: ns::has_time() && !Feature::TimeNamespace.masked(),
         keeper: None,
-        nodes: Lab::new_nodes(plan),
+        no_disks: None,
+        nodes: Lab::new_nodes(Plan { links: args.link }, args.nodes),
     })
 }
 
@@ -180,22 +179,15 @@ async fn keeper_reply(out: OwnedFd, name: &LabName) -> Result<()> {
     match serde_json::from_slice(&text) {
         Ok(Reply::Done) => Ok(()),
         Ok(Reply::Error(words)) => Err(anyhow!(words)),
-        Err(_) => Err(anyhow!("the keeper ended {}", tail(&name.keeper_log()))),
+        Ok(Reply::Added(_)) | Err(_) => {
+            Err(anyhow!("the keeper ended {}", tail(&name.keeper_log())))
+        }
     }
 }
 
 /// Asks every node's krgd at once.
 async fn all_online(name: &LabName, deadline: Instant) -> Result<()> {
-    let lab = Lab::load(name)?;
-    let online = lab.plan().nodes;
-    let mut asked = JoinSet::new();
-    for node in lab.nodes {
-        asked.spawn(async move { online::wait(&node, online, deadline).await });
-    }
-    while let Some(answer) = asked.join_next().await {
-        answer??;
-    }
-    Ok(())
+    online::wait_all(Lab::load(name)?.nodes, deadline).await
 }
 
 fn report(args: &StartArgs, took: Duration) -> Result<()> {

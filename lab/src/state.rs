@@ -2,6 +2,7 @@
 
 use crate::name::{LABS, LabName};
 use crate::plan::{Plan, hostname};
+use crate::rate::Rate;
 use anyhow::{Context, Result, anyhow, bail};
 use krg_sys::process::{PidFd, Signal, start_time, stat};
 use krg_types::NodeId;
@@ -62,8 +63,14 @@ pub struct Node {
     pub init: Option<Proc>,
     /// krgd said that it is ready, and has not ended since.
     pub ready: bool,
+    /// It is in the cluster: it founded it, or has joined.
+    pub member: bool,
     /// Its link is down.
     pub cut: bool,
+    /// Its link carries no more than this, either way.
+    pub rate: Option<Rate>,
+    /// Why its state is kept in a directory and not on a disk of its own.
+    pub no_disk: Option<String>,
 }
 
 /// A lab.
@@ -83,28 +90,22 @@ pub struct Lab {
     pub own_clocks: bool,
     /// The process that owns the links.
     pub keeper: Option<Proc>,
-    /// The nodes, number 1 first.
+    /// Why no node can have a disk of its own.
+    pub no_disks: Option<String>,
+    /// The nodes, in the order of their numbers.
     pub nodes: Vec<Node>,
 }
 
 impl Lab {
     /// How it is wired.
     pub fn plan(&self) -> Plan {
-        Plan { nodes: self.nodes.len() as u32, links: self.links }
+        Plan { links: self.links }
     }
 
-    /// The nodes of a plan, not started yet.
-    pub fn new_nodes(plan: Plan) -> Vec<Node> {
-        let new = |id| Node {
-            id,
-            hostname: hostname(id),
-            address: plan.address(id).to_string(),
-            boot: None,
-            init: None,
-            ready: false,
-            cut: false,
-        };
-        plan.ids().map(new).collect()
+    /// The nodes that a lab starts with; the first of them founds the cluster.
+    pub fn new_nodes(plan: Plan, count: u32) -> Vec<Node> {
+        let founder = |n: Node| Node { member: n.id == 1, ..n };
+        (1..=count).map(|id| founder(Node::new(plan, id))).collect()
     }
 
     /// Reads a lab's file.
@@ -145,6 +146,28 @@ impl Lab {
 }
 
 impl Node {
+    /// A node that is not started yet and in no cluster.
+    pub fn new(plan: Plan, id: u32) -> Node {
+        Node {
+            id,
+            hostname: hostname(id),
+            address: plan.address(id).to_string(),
+            boot: None,
+            init: None,
+            ready: false,
+            member: false,
+            cut: false,
+            rate: None,
+            no_disk: None,
+        }
+    }
+
+    /// It runs, is connected and not stopped: it can be asked to do something for the others.
+    pub fn is_up(&self) -> bool {
+        let running = |i: Proc| i.state().is_some_and(|s| s != 'T');
+        !self.cut && self.init.is_some_and(running)
+    }
+
     /// Its living pid 1, held on to.
     pub fn open_init(&self, lab: &LabName) -> Result<(Proc, PidFd)> {
         let open = |p: Proc| Ok::<_, anyhow::Error>(p.open()?.map(|fd| (p, fd)));
@@ -200,7 +223,8 @@ mod tests {
             node_env: vec![("A".into(), "b".into())],
             own_clocks: true,
             keeper: None,
-            nodes: Lab::new_nodes(Plan { nodes: 2, links: 1 }),
+            no_disks: None,
+            nodes: Lab::new_nodes(Plan { links: 1 }, 2),
         }
     }
 
@@ -211,6 +235,12 @@ mod tests {
         assert_eq!(lab.node("node1").unwrap().id, 1);
         let word = lab.node("3").unwrap_err().to_string();
         assert_eq!(word, "no node `3` in lab `t`: there are node1, node2");
+    }
+
+    #[test]
+    fn the_first_node_founds_the_cluster() {
+        let members: Vec<_> = lab().nodes.iter().map(|n| n.member).collect();
+        assert_eq!(members, [true, false]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `krg lab status` and `krg lab list`.
 
+use crate::fill;
 use crate::name::LabName;
 use crate::print::print;
 use crate::state::{Lab, Node, lab_names};
@@ -16,8 +17,34 @@ struct Row {
     state: &'static str,
     /// krgd is ready.
     krgd: bool,
+    /// It is in the cluster.
+    member: bool,
+    /// Faults of its disk and its link.
+    #[serde(flatten)]
+    faults: Faults,
     init_pid: Option<u32>,
     uptime_s: Option<u64>,
+}
+
+/// What is wrong with a node besides its state.
+#[derive(Serialize, Default)]
+struct Faults {
+    /// The most that its link carries, like `1mbit`.
+    rate: Option<String>,
+    /// There is no free block on its disk.
+    disk_full: bool,
+    /// Why it has a directory in the place of a disk.
+    no_disk: Option<String>,
+}
+
+impl Faults {
+    fn words(&self) -> String {
+        let rate = self.rate.as_ref().map(|r| format!("slow ({r})"));
+        let full = self.disk_full.then(|| "disk full".to_owned());
+        let none = self.no_disk.as_ref().map(|_| "no disk".to_owned());
+        let all: Vec<String> = [rate, full, none].into_iter().flatten().collect();
+        if all.is_empty() { "-".to_owned() } else { all.join(", ") }
+    }
 }
 
 #[derive(Serialize)]
@@ -51,6 +78,12 @@ fn row(node: &Node, now: Option<u64>) -> Row {
         address: node.address.clone(),
         state: state_word(letter, node.cut),
         krgd: alive.is_some() && node.ready,
+        member: node.member,
+        faults: Faults {
+            rate: node.rate.filter(|_| alive.is_some()).map(|r| r.to_string()),
+            disk_full: alive.is_some() && fill::is_full(node),
+            no_disk: node.no_disk.clone(),
+        },
         init_pid: alive.map(|i| i.pid),
         uptime_s: now.zip(started).map(|(now, then)| now.saturating_sub(then)),
     }
@@ -62,6 +95,14 @@ fn state_word(init: Option<char>, cut: bool) -> &'static str {
         (Some('T'), _) => "paused",
         (Some(_), true) => "cut",
         (Some(_), false) => "up",
+    }
+}
+
+fn krgd_word(row: &Row) -> &'static str {
+    match (row.krgd, row.member) {
+        (false, _) => "-",
+        (true, true) => "ready",
+        (true, false) => "alone",
     }
 }
 
@@ -92,21 +133,22 @@ pub fn one(name: &LabName, json: bool) -> Result<()> {
         return Ok(());
     }
     let mut text = format!(
-        "{:<5} {:<9} {:<13} {:<7} {:>8} {:>7} KRGD\n",
-        "NODE", "HOSTNAME", "ADDRESS", "STATE", "INIT-PID", "UPTIME"
+        "{:<5} {:<9} {:<13} {:<7} {:>8} {:>7} {:<7} FAULTS\n",
+        "NODE", "HOSTNAME", "ADDRESS", "STATE", "INIT-PID", "UPTIME", "KRGD"
     );
     for r in &view.nodes {
         let dash = || "-".to_owned();
         let _ = writeln!(
             text,
-            "{:<5} {:<9} {:<13} {:<7} {:>8} {:>7} {}",
+            "{:<5} {:<9} {:<13} {:<7} {:>8} {:>7} {:<7} {}",
             r.node,
             r.hostname,
             r.address,
             r.state,
             r.init_pid.map_or_else(dash, |p| p.to_string()),
             r.uptime_s.map_or_else(dash, duration_text),
-            if r.krgd { "ready" } else { "-" }
+            krgd_word(r),
+            r.faults.words()
         );
     }
     if !view.keeper {
@@ -147,6 +189,14 @@ pub fn list(json: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn faults_in_words() {
+        assert_eq!(Faults::default().words(), "-");
+        let all =
+            Faults { rate: Some("1mbit".into()), disk_full: true, no_disk: Some("x".into()) };
+        assert_eq!(all.words(), "slow (1mbit), disk full, no disk");
+    }
 
     #[test]
     fn states_and_durations_in_words() {

@@ -1,12 +1,13 @@
 //! `krg lab stop`: ends a lab in whatever state it is.
 
+use crate::disk;
 use crate::name::{LABS, LabName};
 use crate::print::print;
 use crate::scan::{Found, Role, lab_processes};
 use crate::state::{Lab, lab_names};
 use crate::unstick::abort_fuse;
 use anyhow::{Context, Result, bail};
-use krg_sys::mount::{mountinfo, umount_detach};
+use krg_sys::mount::{mountinfo, top_at, umount_detach};
 use krg_sys::process::{PidFd, Signal};
 use std::collections::BTreeSet;
 use std::fs;
@@ -56,6 +57,9 @@ pub fn clear(name: &LabName) -> Result<bool> {
         first.iter().filter(|p| p.role == Role::Init).map(|p| p.proc.pid).collect();
     let mut found = end_keeper(&first, &inits)?;
     found |= kill_rest(name, &inits)?;
+    // The disks are files in the lab's tmpfs; nobody else's are.
+    let tmpfs = top_at(&name.dir()).context("cannot read what is mounted")?;
+    let released = tmpfs.map_or(Ok(()), |m| disk::wait_all_released(m.device));
     found |= unmount(&name.dir())?;
     match fs::remove_dir_all(name.dir()) {
         Err(e) if e.kind() == ErrorKind::NotFound => {}
@@ -66,7 +70,7 @@ pub fn clear(name: &LabName) -> Result<bool> {
     }
     // It stays while another lab is there.
     let _ = fs::remove_dir(LABS);
-    Ok(found)
+    released.map(|()| found)
 }
 
 /// Lets the keeper end the lab: it is the parent of all nodes and sees when the last is gone.

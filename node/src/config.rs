@@ -1,12 +1,12 @@
 //! The configuration file. Everything has a default; an unknown key is an error with its line.
 
+use crate::kerrighed::KerrighedNodes;
 use anyhow::{Context, Result, bail};
 use krg_types::NodeId;
-use krg_types::limits::CLUSTER_NAME_BYTES_MAX;
+use krg_types::limits::{CLUSTER_NAME_BYTES_MAX, NODE_ID_MAX};
 use krg_types::view;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 /// Where it is looked for.
@@ -18,21 +18,32 @@ const PORT: u16 = 7600;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// This node's number.
-    pub node_id: NodeId,
-    /// The cluster's name; a daemon of another one is refused.
+    /// The number this node asks for when it joins, or gives itself when it makes a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+    /// The name of the cluster that this node makes if it is of none.
     pub cluster: String,
-    /// Kerrighed's number of a cluster, 1 to 9999; only shown.
+    /// Kerrighed's number of that cluster, 1 to 9999.
     pub session: u32,
-    /// Where other nodes reach this one.
+    /// That cluster starts when so many nodes are there.
+    pub nodes_min: u32,
+    /// Where this node listens for others.
     pub listen: SocketAddr,
+    /// Where others reach it, if not there: an unspecified `listen` means this machine's address
+    /// towards its default route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<SocketAddr>,
+    /// Where metrics are served over HTTP in Prometheus' text format; absent: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// The directory for the socket and for what is known of mounts.
     pub run_dir: PathBuf,
+    /// The directory of what must survive: this node's papers, and what the cluster agreed on.
+    pub state_dir: PathBuf,
+    /// Hours that certificates last which this node signs.
+    pub certificate_hours: f64,
     /// The view of the processes.
     pub view: View,
-    /// The other nodes.
-    #[serde(rename = "peer")]
-    pub peers: Vec<Peer>,
 }
 
 /// The view of the cluster's processes.
@@ -45,26 +56,20 @@ pub struct View {
     pub forget_after_s: u64,
 }
 
-/// Another node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Peer {
-    /// Its number.
-    pub id: NodeId,
-    /// Where it listens.
-    pub address: SocketAddr,
-}
-
 impl Default for Config {
     fn default() -> Config {
         Config {
-            node_id: NodeId::new(1).expect("1 is a node's number"),
+            node_id: None,
             cluster: "krg".into(),
             session: 1,
-            listen: (Ipv4Addr::LOCALHOST, PORT).into(),
+            nodes_min: 1,
+            listen: (Ipv4Addr::UNSPECIFIED, PORT).into(),
+            advertise: None,
+            metrics: None,
             run_dir: "/run/krg".into(),
+            state_dir: "/var/lib/krg".into(),
+            certificate_hours: 90.0 * 24.0,
             view: View::default(),
-            peers: Vec::new(),
         }
     }
 }
@@ -103,25 +108,56 @@ impl Config {
         if !(1..=9999).contains(&self.session) {
             bail!("session = {}: 1 to 9999", self.session);
         }
-        let mut seen = BTreeSet::from([self.node_id]);
-        for peer in &self.peers {
-            if !seen.insert(peer.id) {
-                bail!("[[peer]] id = {}: this node number is used twice", peer.id);
-            }
+        if !(1..=NODE_ID_MAX).contains(&self.nodes_min) {
+            bail!("nodes_min = {}: 1 to {NODE_ID_MAX}", self.nodes_min);
+        }
+        if !(0.001..=87_600.0).contains(&self.certificate_hours) {
+            bail!("certificate_hours = {}: up to 87600 (ten years)", self.certificate_hours);
+        }
+        if let Some(at) = self.advertise.filter(|at| at.ip().is_unspecified() || at.port() == 0) {
+            bail!("advertise = {at}: others cannot reach that");
         }
         Ok(())
     }
 
-    /// Every node, this one included.
-    pub fn nodes(&self) -> Vec<(NodeId, SocketAddr)> {
-        let own = (self.node_id, self.listen);
-        std::iter::once(own).chain(self.peers.iter().map(|p| (p.id, p.address))).collect()
+    /// The number that a node which makes a cluster gives itself.
+    pub fn founder_id(&self) -> NodeId {
+        self.node_id.unwrap_or_else(|| NodeId::new(1).expect("1 is a node's number"))
+    }
+
+    /// Where others reach this node.
+    pub fn reachable_at(&self) -> SocketAddr {
+        let known = self.advertise.or(Some(self.listen).filter(|at| !at.ip().is_unspecified()));
+        known.unwrap_or_else(|| SocketAddr::new(own_ip(), self.listen.port()))
+    }
+
+    /// Takes from Kerrighed's file of nodes what the configuration itself does not say.
+    pub fn fill_in(&mut self, nodes: &KerrighedNodes, hostname: &str) {
+        let default = Config::default();
+        if self.session == default.session {
+            self.session = nodes.session.unwrap_or(self.session);
+        }
+        if self.nodes_min == default.nodes_min {
+            self.nodes_min = nodes.nodes_min.unwrap_or(self.nodes_min);
+        }
+        self.node_id = self.node_id.or_else(|| nodes.ids.get(hostname).copied());
     }
 
     /// All of it, defaults included, as a file.
     pub fn to_toml(&self) -> Result<String> {
         Ok(toml::to_string(self)?)
     }
+}
+
+/// The address of this machine from which it reaches others. Nothing is sent for it: a connected
+/// datagram socket only asks the kernel's routes. The target is of a network kept for documents.
+fn own_ip() -> IpAddr {
+    let ask = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    ask().map_or(Ipv4Addr::LOCALHOST.into(), |at| at.ip())
 }
 
 #[cfg(test)]
@@ -131,8 +167,8 @@ mod tests {
     #[test]
     fn no_file_is_a_cluster_of_one() {
         let config = Config::parse("").unwrap();
-        assert_eq!(config.nodes().len(), 1);
-        assert!(config.listen.ip().is_loopback());
+        assert_eq!(config.founder_id().get(), 1);
+        assert!(!config.reachable_at().ip().is_unspecified());
         let again = Config::parse(&config.to_toml().unwrap()).unwrap();
         assert_eq!(again.to_toml().unwrap(), config.to_toml().unwrap());
     }

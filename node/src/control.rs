@@ -1,59 +1,36 @@
-//! What the commands of this machine ask: who is here, mount this.
+//! What the commands of this machine ask. Anybody may ask who is there; what changes something or
+//! tells a secret is for root.
 
-use crate::config::Config;
-use crate::mounts::Mounts;
-use krg_cluster::{Member, Members};
-use krg_rpc::peers::Peers;
+mod cluster;
+mod config;
+mod nodes;
+mod restore;
+mod status;
+mod tokens;
+
+use crate::life::{Station, Turn};
+use krg_meta::MetaError;
+use krg_rpc::proto::control as wire;
 use krg_rpc::proto::control::control_server::Control;
-use krg_rpc::proto::control::{
-    MountProcReply, MountProcRequest, Node, StatusReply, StatusRequest, WaitOnlineRequest,
-};
 use krg_rpc::tonic::transport::server::UdsConnectInfo;
-use krg_rpc::tonic::{self, Request, Response, Status};
+use krg_rpc::tonic::{self, Request, Response, Status, Streaming};
 use krg_types::limits::PROTOCOL_VERSION;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio_stream::Stream;
 
-/// Nobody waits longer for nodes, ms.
-const WAIT_MAX_MS: u32 = 600_000;
+/// A change is waited for so long.
+const CHANGE_MAX: Duration = Duration::from_secs(8);
+
+pub use status::nodes as nodes_of;
 
 /// The service on the unix socket.
-pub struct Service {
-    /// What this node was started with.
-    pub config: Config,
-    /// The nodes.
-    pub members: Arc<Members>,
-    /// The mounts.
-    pub mounts: Arc<Mounts>,
-}
+pub struct Service(pub Arc<Station>);
 
-fn node(m: &Member) -> Node {
-    Node {
-        id: m.id.get(),
-        address: m.address.to_string(),
-        hostname: m.hostname.clone(),
-        state: m.state().to_string(),
-        seen_ms: m.answered.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
-        rtt_us: u32::try_from(m.rtt.as_micros()).unwrap_or(u32::MAX),
-        why: m.why.clone(),
-    }
-}
-
-impl Service {
-    fn reply(&self) -> StatusReply {
-        StatusReply {
-            version: PROTOCOL_VERSION,
-            node: self.config.node_id.get(),
-            cluster: self.config.cluster.clone(),
-            session: self.config.session,
-            nodes: self.members.list().iter().map(node).collect(),
-            mounts: self.mounts.status(),
-            release: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-        }
-    }
-}
+/// What a streaming answer is.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Answer<T> = Result<Response<T>, Status>;
 
 fn check_version(version: u32) -> Result<(), Status> {
     match version {
@@ -64,44 +41,201 @@ fn check_version(version: u32) -> Result<(), Status> {
     }
 }
 
+/// Only root may go on from here.
+fn root_only<T>(request: &Request<T>) -> Result<(), Status> {
+    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+    match peer.map(|cred| cred.uid()) {
+        Some(0) => Ok(()),
+        _ => Err(Status::permission_denied("only root may do this: try sudo")),
+    }
+}
+
+/// Only root, and only of this version.
+fn change<T>(request: Request<T>, version: impl Fn(&T) -> u32) -> Result<T, Status> {
+    root_only(&request)?;
+    let ask = request.into_inner();
+    check_version(version(&ask))?;
+    Ok(ask)
+}
+
+fn failed(error: MetaError) -> Status {
+    match error {
+        MetaError::Refused(words) => Status::failed_precondition(words),
+        MetaError::Busy | MetaError::NoMajority(_) => Status::unavailable(error.to_string()),
+        other => Status::internal(other.to_string()),
+    }
+}
+
+fn done(note: impl Into<String>) -> Answer<wire::Done> {
+    Ok(Response::new(wire::Done { note: note.into() }))
+}
+
+impl Service {
+    async fn turn(&self, turn: Turn) -> Result<(), Status> {
+        let sent = self.0.turns.send(turn).await;
+        sent.map_err(|_| Status::unavailable("krgd is ending"))
+    }
+}
+
 #[tonic::async_trait]
 impl Control for Service {
-    async fn status(&self, ask: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+    type MembersStream = Answers<wire::MemberList>;
+    type RotateCaStream = Answers<wire::Progress>;
+    type NodesAddStream = Answers<wire::NodesAddProgress>;
+    type ConfigWatchStream = Answers<wire::ConfigEvent>;
+    type BackupStream = Answers<wire::Piece>;
+
+    async fn status(&self, ask: Request<wire::StatusRequest>) -> Answer<wire::StatusReply> {
         check_version(ask.get_ref().version)?;
-        Ok(Response::new(self.reply()))
+        Ok(Response::new(status::reply(&self.0)))
     }
 
     async fn wait_online(
         &self,
-        ask: Request<WaitOnlineRequest>,
-    ) -> Result<Response<StatusReply>, Status> {
-        let ask = ask.into_inner();
-        check_version(ask.version)?;
-        let mut changes = self.members.changes();
-        let enough = async {
-            while (self.members.online() as u64) < u64::from(ask.online) {
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        let patience = Duration::from_millis(ask.timeout_ms.min(WAIT_MAX_MS).into());
-        let _ = timeout(patience, enough).await;
-        Ok(Response::new(self.reply()))
+        ask: Request<wire::WaitOnlineRequest>,
+    ) -> Answer<wire::StatusReply> {
+        check_version(ask.get_ref().version)?;
+        status::wait_online(&self.0, &ask.into_inner()).await;
+        Ok(Response::new(status::reply(&self.0)))
     }
 
     async fn mount_proc(
         &self,
-        ask: Request<MountProcRequest>,
-    ) -> Result<Response<MountProcReply>, Status> {
-        let peer = ask.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        if peer.map(|cred| cred.uid()) != Some(0) {
-            return Err(Status::permission_denied("only root may mount"));
-        }
-        let ask = ask.into_inner();
-        check_version(ask.version)?;
-        let mounted = self.mounts.mount_now(ask.path.into()).await;
+        ask: Request<wire::MountProcRequest>,
+    ) -> Answer<wire::MountProcReply> {
+        let ask = change(ask, |a| a.version)?;
+        let mounted = self.0.mounts.mount_now(ask.path.into()).await;
         let pid = mounted.map_err(|e| Status::failed_precondition(format!("{e:#}")))?;
-        Ok(Response::new(MountProcReply { pid }))
+        Ok(Response::new(wire::MountProcReply { pid }))
+    }
+
+    async fn members(&self, ask: Request<wire::MembersRequest>) -> Answer<Self::MembersStream> {
+        change(ask, |a| a.version)?;
+        Ok(Response::new(status::members(self.0.clone())))
+    }
+
+    async fn cluster_status(
+        &self,
+        ask: Request<wire::StatusRequest>,
+    ) -> Answer<wire::ClusterReply> {
+        check_version(ask.get_ref().version)?;
+        Ok(Response::new(cluster::status(&self.0)))
+    }
+
+    async fn init(&self, ask: Request<wire::InitRequest>) -> Answer<wire::Done> {
+        let ask = change(ask, |a| a.version)?;
+        cluster::init(self, ask).await
+    }
+
+    async fn join(&self, ask: Request<wire::JoinRequest>) -> Answer<wire::JoinReply> {
+        let ask = change(ask, |a| a.version)?;
+        cluster::join(self, ask).await
+    }
+
+    async fn leave(&self, ask: Request<wire::LeaveRequest>) -> Answer<wire::Done> {
+        let ask = change(ask, |a| a.version)?;
+        cluster::leave(self, ask.force).await
+    }
+
+    async fn power_off(&self, ask: Request<wire::PowerOffRequest>) -> Answer<wire::Done> {
+        let ask = change(ask, |a| a.version)?;
+        cluster::power_off(self, ask.reboot).await
+    }
+
+    async fn recover(&self, ask: Request<wire::RecoverRequest>) -> Answer<wire::Done> {
+        let ask = change(ask, |a| a.version)?;
+        restore::recover(self, ask.force).await
+    }
+
+    async fn rotate_ca(
+        &self,
+        ask: Request<wire::RotateCaRequest>,
+    ) -> Answer<Self::RotateCaStream> {
+        change(ask, |a| a.version)?;
+        cluster::rotate_ca(self.0.clone()).await
+    }
+
+    async fn nodes_add(
+        &self,
+        ask: Request<wire::NodesAddRequest>,
+    ) -> Answer<Self::NodesAddStream> {
+        let ask = change(ask, |a| a.version)?;
+        nodes::add(self.0.clone(), ask)
+    }
+
+    async fn nodes_del(
+        &self,
+        ask: Request<wire::NodesDelRequest>,
+    ) -> Answer<wire::NodesDelReply> {
+        let ask = change(ask, |a| a.version)?;
+        nodes::del(&self.0, ask).await
+    }
+
+    async fn map_get(&self, ask: Request<wire::MapRequest>) -> Answer<wire::Map> {
+        check_version(ask.get_ref().version)?;
+        Ok(Response::new(nodes::map(&self.0)))
+    }
+
+    async fn map_set(&self, ask: Request<wire::Map>) -> Answer<wire::Done> {
+        let ask = change(ask, |a| a.version)?;
+        nodes::set_map(&self.0, ask).await
+    }
+
+    async fn token_create(
+        &self,
+        ask: Request<wire::TokenCreateRequest>,
+    ) -> Answer<wire::TokenCreateReply> {
+        let ask = change(ask, |a| a.version)?;
+        tokens::create(&self.0, ask).await
+    }
+
+    async fn token_list(
+        &self,
+        ask: Request<wire::TokenListRequest>,
+    ) -> Answer<wire::TokenListReply> {
+        change(ask, |a| a.version)?;
+        Ok(Response::new(tokens::list(&self.0)))
+    }
+
+    async fn token_revoke(&self, ask: Request<wire::TokenRevokeRequest>) -> Answer<wire::Done> {
+        let ask = change(ask, |a| a.version)?;
+        tokens::revoke(&self.0, ask.id).await
+    }
+
+    async fn config_get(&self, ask: Request<wire::ConfigGetRequest>) -> Answer<wire::ConfigReply> {
+        check_version(ask.get_ref().version)?;
+        config::get(&self.0, ask.into_inner()).await
+    }
+
+    async fn config_set(
+        &self,
+        ask: Request<wire::ConfigSetRequest>,
+    ) -> Answer<wire::ConfigSetReply> {
+        let ask = change(ask, |a| a.version)?;
+        config::set(&self.0, ask).await
+    }
+
+    async fn config_watch(
+        &self,
+        ask: Request<wire::ConfigWatchRequest>,
+    ) -> Answer<Self::ConfigWatchStream> {
+        check_version(ask.get_ref().version)?;
+        Ok(Response::new(config::watch(self.0.clone(), ask.into_inner())))
+    }
+
+    async fn backup(&self, ask: Request<wire::BackupRequest>) -> Answer<Self::BackupStream> {
+        change(ask, |a| a.version)?;
+        Ok(Response::new(restore::backup(&self.0)?))
+    }
+
+    async fn restore(&self, ask: Request<Streaming<wire::Piece>>) -> Answer<wire::Done> {
+        root_only(&ask)?;
+        restore::restore(&self.0, ask.into_inner()).await
+    }
+
+    async fn metrics(&self, ask: Request<wire::StatusRequest>) -> Answer<wire::Piece> {
+        check_version(ask.get_ref().version)?;
+        let data = crate::metrics::text(&self.0).into_bytes();
+        Ok(Response::new(wire::Piece { data, version: PROTOCOL_VERSION }))
     }
 }

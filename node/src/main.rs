@@ -2,9 +2,15 @@
 
 mod config;
 mod control;
+mod kerrighed;
+mod life;
+mod load;
 mod local_proc;
+mod member_feed;
+mod metrics;
 mod mount_process;
 mod mounts;
+mod papers;
 mod shutdown;
 mod simulate;
 mod wire;
@@ -60,6 +66,8 @@ Examples:
 
 Files:
   /etc/krg/krg.toml             configuration, see packaging/krg.toml
+  /etc/kerrighed_nodes          session, number of nodes and node numbers, if it is there
+  /var/lib/krg                  this node's papers, and what the cluster agreed on
   /run/krg/krgd.sock            where `krg` reaches it
 ";
 
@@ -67,7 +75,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     start_log(&args);
     match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(e) => {
             eprintln!("krgd: {e:#}");
             ExitCode::FAILURE
@@ -86,17 +94,18 @@ fn start_log(args: &Args) {
     }
 }
 
-fn run(args: Args) -> anyhow::Result<()> {
+/// Does it; the exit code.
+fn run(args: Args) -> anyhow::Result<u8> {
     if let Some(Command::Simulate { nodes }) = args.command {
-        return simulate::print(nodes);
+        return simulate::print(nodes).map(|()| 0);
     }
     let config = config::Config::load(args.config.as_deref())?;
     if args.check {
         print!("{}", config.to_toml()?);
-        return Ok(());
+        return Ok(0);
     }
     match args.command {
-        Some(Command::MountProc { path }) => mount_process::run(&config, &path),
+        Some(Command::MountProc { path }) => mount_process::run(&config, &path).map(|()| 0),
         _ => wire::run(config, args.config),
     }
 }

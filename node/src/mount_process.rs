@@ -5,12 +5,12 @@ use crate::config::Config;
 use crate::local_proc;
 use crate::shutdown;
 use anyhow::{Context, Result};
-use krg_cluster::Members;
-use krg_cluster::probe;
+use crate::member_feed;
+use krg_cluster::probe::{self, Asking};
 use krg_procview::fs::Fs;
 use krg_procview::fuse::{self, View};
 use krg_procview::gather::Gather;
-use krg_sys::clock::boot_ns;
+use krg_sys::clock::{boot_ns, wall_ns};
 use krg_sys::mount;
 use krg_sys::process;
 use krg_sys::procfs::{HidePid, Procfs};
@@ -36,12 +36,12 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
         .build()?;
     let procfs = Arc::new(Procfs::open(HidePid::default()).context("cannot open /proc")?);
     let gather = runtime.block_on(async {
-        let nodes = config.nodes();
-        let members = Arc::new(Members::new(config.node_id, &config.cluster, &nodes));
-        tokio::spawn(probe::run(members.clone(), boot_ns, PROBE_PERIOD));
+        let members = member_feed::start(config).await?;
+        let asking = Asking { incarnation: 0, boot_ns, wall_ns };
+        tokio::spawn(probe::run(members.clone(), asking, PROBE_PERIOD));
         let forget_after = Duration::from_secs(config.view.forget_after_s);
-        Gather::start(members.clone(), forget_after)
-    });
+        anyhow::Ok(Gather::start(members, forget_after))
+    })?;
     let local = local_proc::path(&config.run_dir);
     let fs = Arc::new(Fs::new(gather.clone(), procfs, &local));
     let skin = View::new(fs, runtime.handle().clone());

@@ -2,8 +2,9 @@
 //! this one process, each of which shows this machine's own processes. Needs no root, no FUSE.
 
 use anyhow::{Context, Result};
-use krg_cluster::serve::Identity;
-use krg_cluster::{Members, probe};
+use krg_cluster::Members;
+use krg_cluster::probe::{self, Asking};
+use krg_cluster::serve::Service;
 use krg_procview::caller::Asker;
 use krg_procview::fs::{Fs, Named};
 use krg_procview::gather::Gather;
@@ -12,13 +13,14 @@ use krg_procview::live::Live;
 use krg_procview::render::stat;
 use krg_procview::sample::Sampler;
 use krg_procview::serve;
+use krg_rpc::dial::Plain;
 use krg_rpc::peers::Peers;
 use krg_rpc::pool;
 use krg_rpc::proto::member::member_server::MemberServer;
 use krg_rpc::proto::proc::NodeFacts;
 use krg_sys::clock::{boot_ns, page_size, ticks_per_s, wall_ns};
 use krg_sys::procfs::{HidePid, Procfs};
-use krg_types::{NodeId, PidFile};
+use krg_types::{MemberId, NodeId, PidFile};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -46,12 +48,15 @@ async fn table(count: u32) -> Result<String> {
     let procfs = Arc::new(Procfs::open(HidePid::default()).context("cannot open /proc")?);
     let mut nodes = Vec::new();
     for id in (1..=count).filter_map(NodeId::new) {
-        nodes.push((id, node(id, procfs.clone()).await?));
+        let address = node(id, procfs.clone()).await?.to_string();
+        nodes.push((MemberId::new(id, 1), address));
     }
-    let own = nodes.first().context("no nodes")?.0;
-    let members = Arc::new(Members::new(own, CLUSTER, &nodes));
+    let own = nodes.first().and_then(|(member, _)| member.node()).context("no nodes")?;
+    let members = Arc::new(Members::new(own, CLUSTER, Arc::new(Plain)));
+    members.set(&nodes);
     let mut changes = members.changes();
-    tokio::spawn(probe::run(members.clone(), boot_ns, Duration::from_secs(1)));
+    let asking = Asking { incarnation: 0, boot_ns, wall_ns };
+    tokio::spawn(probe::run(members.clone(), asking, Duration::from_secs(1)));
     let all =
         async { while members.online() < nodes.len() && changes.changed().await.is_ok() {} };
     tokio::time::timeout(START_MAX, all).await.context("the simulated nodes do not answer")?;
@@ -77,8 +82,17 @@ async fn node(id: NodeId, procfs: Arc<Procfs>) -> Result<SocketAddr> {
     let sampler = Sampler::new(procfs.clone());
     let view =
         serve::Service { cluster: cluster.clone(), facts, sampler, live: Live::start(procfs)? };
-    let identity =
-        Identity { node: id, cluster, hostname, incarnation: wall_ns(), boot_ns, members: None };
+    let identity = Service {
+        node: id,
+        cluster,
+        hostname,
+        incarnation: wall_ns(),
+        boot_ns,
+        wall_ns,
+        release: String::new(),
+        members: None,
+        duties: None,
+    };
     let server = pool::server()
         .add_service(MemberServer::new(identity))
         .add_service(serve::server(view))

@@ -33,7 +33,7 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// All nodes as this viewer knows them.
 pub struct Gather {
     peers: Arc<dyn Peers>,
-    links: BTreeMap<NodeId, Link>,
+    links: ArcSwap<BTreeMap<NodeId, Arc<Link>>>,
     /// A silent node's processes leave after this.
     forget_after: Duration,
     /// Counts nodes as they are met.
@@ -76,25 +76,37 @@ impl Standing {
 }
 
 impl Gather {
-    /// Starts a task for every peer on the current runtime.
+    /// Starts a task for every peer on the current runtime, and for those who join later.
     pub fn start(peers: Arc<dyn Peers>, forget_after: Duration) -> Arc<Gather> {
-        let links = peers.all().into_iter().map(|peer| {
-            let (asks, queue) = mpsc::channel(WANTS_WAITING_MAX);
-            let view = Arc::new(ArcSwap::from_pointee(NodeView::new(peer.id)));
-            tokio::spawn(follow(peers.clone(), peer.id, view.clone(), queue));
-            (peer.id, Link { view, asks })
-        });
-        let links = links.collect();
-        let gather = Arc::new(Gather { peers, links, forget_after, met: watch::Sender::new(0) });
+        let (links, met) = (ArcSwap::default(), watch::Sender::new(0));
+        let gather = Arc::new(Gather { peers, links, forget_after, met });
+        gather.relink();
         tokio::spawn(gather.clone().greet());
         gather
+    }
+
+    /// One link for every peer, and none for who is no peer any more.
+    fn relink(&self) {
+        let old = self.links.load_full();
+        let all = self.peers.all();
+        if all.len() == old.len() && all.iter().all(|peer| old.contains_key(&peer.id)) {
+            return;
+        }
+        let link = |id: NodeId| {
+            let (asks, queue) = mpsc::channel(WANTS_WAITING_MAX);
+            let view = Arc::new(ArcSwap::from_pointee(NodeView::new(id)));
+            tokio::spawn(follow(self.peers.clone(), id, view.clone(), queue));
+            Arc::new(Link { view, asks })
+        };
+        let kept = |id: NodeId| old.get(&id).cloned().unwrap_or_else(|| link(id));
+        self.links.store(Arc::new(all.iter().map(|peer| (peer.id, kept(peer.id))).collect()));
     }
 
     /// Waits until every node was met, or for `patience`; returns how many answer now.
     pub async fn settle(&self, patience: Duration) -> usize {
         let mut changes = self.met.subscribe();
         let all = async {
-            let everybody = || self.links.keys().all(|id| self.has_met(*id));
+            let everybody = || self.nodes().iter().all(|id| self.has_met(*id));
             while !everybody() && changes.changed().await.is_ok() {}
         };
         let _ = timeout(patience, all).await;
@@ -113,12 +125,13 @@ impl Gather {
         let everything = SystemFile::ALL.iter().fold(0, |bits, f| bits | f.bit());
         let mut changes = self.peers.changes();
         loop {
+            changes.mark_unchanged();
+            self.relink();
             for peer in self.peers.all().iter().filter(|p| p.up && !self.has_met(p.id)) {
                 self.refresh(Some(peer.id), true, everything, ANY_AGE).await;
-                self.met.send_modify(|n| *n += 1);
             }
-            let everybody = self.links.keys().all(|id| self.has_met(*id));
-            if everybody || changes.changed().await.is_err() {
+            self.met.send_modify(|n| *n += 1);
+            if changes.changed().await.is_err() {
                 return;
             }
         }
@@ -134,14 +147,14 @@ impl Gather {
         self.peers.cluster()
     }
 
-    /// Every configured node.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.links.keys().copied()
+    /// Every member.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.links.load().keys().copied().collect()
     }
 
     /// One node's values, whatever its standing.
     pub fn view(&self, node: NodeId) -> Option<Arc<NodeView>> {
-        self.links.get(&node).map(|l| l.view.load_full())
+        self.links.load().get(&node).map(|l| l.view.load_full())
     }
 
     /// How a node stands.
@@ -214,9 +227,10 @@ impl Gather {
         };
         for peer in peers.into_iter().filter(|p| p.up) {
             let (procs, files) = self.missing(&peer, procs, files, max_age);
-            let Some(link) = self.links.get(&peer.id).filter(|_| procs || files != 0) else {
+            if !procs && files == 0 {
                 continue;
-            };
+            }
+            let Some(link) = self.links.load().get(&peer.id).cloned() else { continue };
             let (done, answered) = oneshot::channel();
             if link.asks.try_send(Ask { procs, files, max_age, done }).is_ok() {
                 waiting.push(answered);

@@ -1,9 +1,11 @@
 //! The wire: messages, channels, errors.
 
+pub mod dial;
 pub mod local;
 pub mod peers;
 pub mod pool;
 pub mod status;
+pub mod tls;
 
 /// Generated from proto/.
 #[allow(missing_docs, clippy::all)]

@@ -36,6 +36,20 @@ impl RpcError {
     }
 }
 
+/// Why a call failed, with the cause at the root: a channel that cannot connect says only
+/// "transport error" itself.
+pub fn why(status: &Status) -> String {
+    let mut cause = std::error::Error::source(status);
+    let mut words = status.message().to_owned();
+    while let Some(error) = cause {
+        cause = error.source();
+        if cause.is_none() {
+            words = error.to_string();
+        }
+    }
+    if words.is_empty() { format!("{:?}", status.code()) } else { words }
+}
+
 /// Refuses a caller of another protocol version or another cluster.
 ///
 /// # Errors

@@ -57,7 +57,7 @@ pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of one command in its stored form.
 pub const COMMAND_BYTES_MAX: usize = 64 << 10;
 /// Bytes of the commands of one log entry.
-pub const BATCH_BYTES_MAX: usize = 1 << 20;
+pub const BATCH_BYTES_MAX: usize = 128 << 10;
 /// Bytes of one snapshot of a group's state.
 pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 /// Longest value in the store, bytes; what is longer is kept in parts.
@@ -72,3 +72,27 @@ pub const HANDSHAKES_MAX: usize = 64;
 pub const GROUP_MAIN: u32 = 0;
 /// Clocks of machines and lifetimes of certificates may differ by so much, seconds.
 pub const CLOCK_GRACE_S: u64 = 3600;
+/// Named sets of nodes.
+pub const SETS_MAX: usize = 1024;
+/// Sequences.
+pub const SEQUENCES_MAX: usize = 4096;
+/// Leases.
+pub const LEASES_MAX: usize = 65_536;
+/// Longest lease, ms.
+pub const LEASE_MS_MAX: u64 = 86_400_000;
+/// Replies kept for a proposer that does not say which ones it has.
+pub const REPLIES_KEPT_MAX: u64 = 4096;
+/// Proposals that one node has under way.
+pub const PROPOSALS_WAITING_MAX: usize = 2048;
+/// Longest time a join token is good for, ms.
+pub const TOKEN_MS_MAX: u64 = 30 * 86_400_000;
+/// Longest payload of one packet of the gossip, bytes: with its seal it fits a UDP datagram.
+pub const GOSSIP_PAYLOAD_BYTES_MAX: usize = 60 << 10;
+/// Packets of one sender that may arrive out of order, a multiple of 64.
+pub const GOSSIP_REPLAY_WINDOW: usize = 2048;
+/// Entries of one message of the gossip: every node, and some that are about to be forgotten.
+pub const GOSSIP_ENTRIES_MAX: usize = 1024;
+/// Unpacked bytes of one message of the gossip.
+pub const GOSSIP_UNPACKED_BYTES_MAX: usize = 256 << 10;
+/// Longest load vector in its text form, bytes.
+pub const LOAD_BYTES_MAX: usize = 128;

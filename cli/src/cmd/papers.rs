@@ -1,18 +1,21 @@
 //! Man pages and completions, made from the command line's own description.
 
+use super::{krgadm, mosctl, openssi, setpe};
 use crate::args::Cli;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use std::path::Path;
 
-/// Writes the man pages of krg and its commands into a directory.
+/// Writes the man pages of krg, its commands and its old names into a directory.
 pub fn man(dir: &Path) -> Result<u8> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let mut krg = Cli::command().disable_help_subcommand(true);
     krg.build();
-    write(dir, &krg, "krg".to_owned())?;
-    for command in krg.get_subcommands().filter(|c| !c.is_hide_set()) {
-        write(dir, command, format!("krg-{}", command.get_name()))?;
+    write(dir, &krg, "krg")?;
+    let old = [krgadm::command(), setpe::command(), mosctl::command()];
+    for command in old.into_iter().chain(openssi::commands()) {
+        let name = command.get_name().to_owned();
+        page(dir, command.disable_help_subcommand(true), &name)?;
     }
     for (name, text) in MORE {
         std::fs::write(dir.join(name), text)?;
@@ -20,8 +23,17 @@ pub fn man(dir: &Path) -> Result<u8> {
     Ok(0)
 }
 
-fn write(dir: &Path, command: &clap::Command, name: String) -> Result<()> {
-    let page = clap_mangen::Man::new(command.clone().name(name.clone()));
+/// The page of a command, and those of what it consists of: `krg-cluster-token-create`.
+fn write(dir: &Path, command: &clap::Command, name: &str) -> Result<()> {
+    page(dir, command.clone(), name)?;
+    for part in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+        write(dir, part, &format!("{name}-{}", part.get_name()))?;
+    }
+    Ok(())
+}
+
+fn page(dir: &Path, command: clap::Command, name: &str) -> Result<()> {
+    let page = clap_mangen::Man::new(command.name(name.to_owned()));
     let mut text = Vec::new();
     page.render(&mut text)?;
     std::fs::write(dir.join(format!("{name}.1")), text)?;

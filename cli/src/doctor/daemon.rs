@@ -1,35 +1,107 @@
-//! Whether krgd runs, and whether the view it mounts answers.
+//! Whether krgd runs, whether its cluster agrees, and whether the view it mounts answers.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use krg_rpc::local::SOCKET;
+use krg_rpc::proto::control::{ClusterReply, Node, StatusRequest};
+use krg_types::limits::PROTOCOL_VERSION;
 
 use super::check::{Check, Level};
 use super::probe::{self, Outcome};
+use crate::{daemon, text};
 
 const VIEW: &str = "/cluster/proc";
 const START: &str = "systemctl start krgd";
 const DEADLINE: Duration = Duration::from_secs(1);
+/// Clocks that differ by more are worth a word, ms.
+const SKEW_MAX_MS: u64 = 300_000;
+/// Certificates that end within this time are worth a word, seconds.
+const EXPIRY_S: u64 = 7 * 86_400;
 
 /// The checks of this file, on this machine.
 pub fn checks() -> Vec<Check> {
-    let connect = || UnixStream::connect(SOCKET).map(drop).map_err(|e| e.kind());
+    let connect = || UnixStream::connect(daemon::socket()).map(drop).map_err(|e| e.kind());
     let daemon = krgd(probe::within(DEADLINE, connect));
     let mounts = probe::text("/proc/self/mountinfo").unwrap_or_default();
     // A statfs of a dead or stuck mount may never come back, so another process asks.
     let answer = mounted(&mounts, VIEW)
         .then(|| probe::command(&["stat", "--file-system", "--format=%T", VIEW], DEADLINE));
     let view = view(answer.as_ref(), daemon.level == Level::Ok);
-    vec![daemon, view]
+    let cluster = if daemon.level == Level::Ok { cluster() } else { Vec::new() };
+    [daemon].into_iter().chain(cluster).chain([view]).collect()
+}
+
+/// What krgd tells about its cluster; one that cannot tell says nothing about it.
+fn cluster() -> Vec<Check> {
+    let question = StatusRequest { version: PROTOCOL_VERSION };
+    let nodes = daemon::ask(DEADLINE, async |mut krgd| krgd.status(question).await);
+    let cluster = daemon::ask(DEADLINE, async |mut krgd| krgd.cluster_status(question).await);
+    let mut checks = Vec::new();
+    if let Ok(reply) = cluster {
+        checks.push(agreement(&reply));
+        checks.extend(certificates(&reply, text::now_s()));
+    }
+    if let Ok(reply) = nodes {
+        checks.extend(clocks(&reply.nodes));
+    }
+    checks
+}
+
+/// Whether the nodes can agree on anything.
+pub fn agreement(reply: &ClusterReply) -> Check {
+    match (reply.leader, reply.waiting) {
+        (_, true) => {
+            let what = format!("the cluster starts when {} nodes are there", reply.nodes_min);
+            Check::info("agreement", what, "")
+        }
+        (Some(leader), false) => {
+            Check::ok("agreement", format!("node {leader} leads, term {}", reply.term))
+        }
+        (None, false) => {
+            let since = reply.leader_age_ms.map(|ms| format!(" for {}", text::duration(ms)));
+            let since = since.unwrap_or_default();
+            let what = format!("no leader{since}: nothing can be agreed, reads are stale");
+            Check::warn("agreement", what, "start the other voters (krg cluster status)")
+        }
+    }
+}
+
+/// Certificates that are about to end.
+pub fn certificates(reply: &ClusterReply, now_s: u64) -> Vec<Check> {
+    let near = |expires_s: u64| expires_s > 0 && expires_s < now_s.saturating_add(EXPIRY_S);
+    let mut checks = Vec::new();
+    if near(reply.certificate_expires_s) {
+        let until = text::moment(reply.certificate_expires_s, now_s);
+        let what = format!("this node's certificate is good until {until}");
+        checks.push(Check::warn("certificate", what, "sudo krg cluster rotate-ca"));
+    }
+    for authority in reply.authorities.iter().filter(|a| near(a.expires_s)) {
+        let short: String = authority.fingerprint.chars().take(16).collect();
+        let until = text::moment(authority.expires_s, now_s);
+        let what = format!("the authority {short} is good until {until}");
+        checks.push(Check::warn("authority", what, "sudo krg cluster rotate-ca"));
+    }
+    checks
+}
+
+/// Nodes whose wall clock is far from this one's.
+pub fn clocks(nodes: &[Node]) -> Vec<Check> {
+    let far = |n: &&Node| n.skew_ms.unsigned_abs() > SKEW_MAX_MS;
+    let check = |n: &Node| {
+        let by = text::duration(n.skew_ms.unsigned_abs());
+        let way = if n.skew_ms > 0 { "ahead of" } else { "behind" };
+        let what = format!("the clock of node {} is {by} {way} this one", n.id);
+        Check::warn("clock", what, "timedatectl set-ntp true (on both nodes)")
+    };
+    nodes.iter().filter(far).map(check).collect()
 }
 
 /// The daemon, from what connecting to its socket gave; `None` is no answer in time.
 pub fn krgd(connected: Option<Result<(), ErrorKind>>) -> Check {
     const RESTART: &str = "systemctl restart krgd";
     match connected {
-        Some(Ok(())) => Check::ok("krgd", format!("answers on {SOCKET}")),
+        Some(Ok(())) => Check::ok("krgd", format!("answers on {}", daemon::socket().display())),
         Some(Err(ErrorKind::NotFound)) => Check::warn("krgd", "does not run", START),
         Some(Err(ErrorKind::ConnectionRefused)) => {
             Check::warn("krgd", "ended and left its socket behind", START)
@@ -74,6 +146,7 @@ pub fn view(answer: Option<&Outcome>, daemon: bool) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use krg_rpc::proto::control::Authority;
 
     #[test]
     fn a_daemon_that_is_not_there_differs_from_one_that_is_stuck() {
@@ -82,6 +155,42 @@ mod tests {
         assert_eq!(krgd(Some(Err(ErrorKind::ConnectionRefused))).mend, START);
         assert_eq!(krgd(Some(Err(ErrorKind::PermissionDenied))).mend, "sudo krg doctor");
         assert!(krgd(None).mend.contains("restart"));
+    }
+
+    #[test]
+    fn a_cluster_without_a_leader_is_told() {
+        let reply = ClusterReply { term: 5, leader: Some(2), ..ClusterReply::default() };
+        assert_eq!(agreement(&reply).level, Level::Ok);
+        let lost = ClusterReply { leader: None, leader_age_ms: Some(12_300), ..reply.clone() };
+        let check = agreement(&lost);
+        assert_eq!(check.level, Level::Warn);
+        assert!(check.what.starts_with("no leader for 12.3 s"), "{check:?}");
+        let waiting = ClusterReply { leader: None, waiting: true, nodes_min: 3, ..reply };
+        assert_eq!(agreement(&waiting).level, Level::Info);
+    }
+
+    #[test]
+    fn clocks_and_certificates_are_told_in_time() {
+        let node = |id, skew_ms| Node { id, skew_ms, ..Node::default() };
+        let nodes = [node(1, 0), node(2, 300_000), node(3, 360_000), node(4, -360_000)];
+        let whats: Vec<_> = clocks(&nodes).into_iter().map(|c| c.what).collect();
+        assert_eq!(
+            whats,
+            [
+                "the clock of node 3 is 6 min ahead of this one",
+                "the clock of node 4 is 6 min behind this one"
+            ]
+        );
+        assert_eq!(clocks(&[node(9, i64::MIN)]).len(), 1);
+        let authority = |expires_s| Authority { expires_s, ..Authority::default() };
+        let reply = ClusterReply {
+            certificate_expires_s: 6 * 86_400,
+            authorities: vec![authority(6 * 86_400), authority(8 * 86_400)],
+            ..ClusterReply::default()
+        };
+        let checks: Vec<_> = certificates(&reply, 0).into_iter().map(|c| c.check).collect();
+        assert_eq!(checks, ["certificate", "authority"]);
+        assert!(certificates(&ClusterReply::default(), 0).is_empty(), "0 is not known");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The keeper's socket: one request a connection, one reply.
 
-use super::Event;
+use super::{Event, patience};
 use crate::message::{LINE_BYTES_MAX, Reply, Request, line};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,6 @@ use tokio::time::timeout;
 const CONNECTIONS_MAX: usize = 64;
 /// How long a request may take to come in.
 const REQUEST_MAX: Duration = Duration::from_secs(2);
-/// How long a node may take to become ready.
-const WORK_MAX: Duration = Duration::from_secs(10);
 
 /// Takes connections until the keeper ends.
 pub async fn serve(listener: UnixListener, events: mpsc::Sender<Event>) {
@@ -44,12 +42,13 @@ async fn answer(mut stream: UnixStream, events: mpsc::Sender<Event>) {
 
 async fn work(request: Request, events: mpsc::Sender<Event>) -> Reply {
     let (reply, answer) = oneshot::channel();
+    let patience = patience(&request);
     if events.send(Event::Ask(request, reply)).await.is_err() {
         return Reply::Error("the lab is ending".into());
     }
-    match timeout(WORK_MAX, answer).await {
+    match timeout(patience, answer).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(_)) => Reply::Error("the lab is ending".into()),
-        Err(_) => Reply::Error(format!("krgd is not ready after {} s", WORK_MAX.as_secs())),
+        Err(_) => Reply::Error(format!("krgd is not ready after {} s", patience.as_secs())),
     }
 }

@@ -1,10 +1,12 @@
 //! The nodes as the keeper knows them: starting, watching, ending them.
 
 use super::Event;
+use super::joins::Joins;
 use crate::message::{LINE_BYTES_MAX, Reply, Report, Request};
 use crate::name::LabName;
 use crate::net;
 use crate::plan::hostname;
+use crate::rate::Rate;
 use crate::state::{Lab, Node, Proc};
 use anyhow::{Context, Result};
 use krg_sys::process::Signal;
@@ -40,8 +42,8 @@ struct Waiting {
 
 /// All nodes of the lab.
 pub struct Nodes {
-    name: LabName,
-    lab: Lab,
+    pub(super) name: LabName,
+    pub(super) lab: Lab,
     saved: Option<Lab>,
     live: BTreeMap<u32, Live>,
     /// Nodes whose namespaces are there and whose link is not.
@@ -51,6 +53,7 @@ pub struct Nodes {
     /// Why a node cannot start, or its krgd will not be ready.
     failed: BTreeMap<u32, String>,
     waiting: Vec<Waiting>,
+    joins: Joins,
     events: mpsc::Sender<Event>,
 }
 
@@ -66,18 +69,20 @@ impl Nodes {
             first: true,
             failed: BTreeMap::new(),
             waiting: Vec::new(),
+            joins: Joins::new(events.clone()),
             events,
         }
     }
 
     /// Starts every node.
     pub fn start_all(&mut self) {
-        for node in self.lab.plan().ids() {
+        let all: Vec<u32> = self.lab.nodes.iter().map(|n| n.id).collect();
+        for node in all {
             self.start(node);
         }
     }
 
-    fn start(&mut self, node: u32) {
+    pub(super) fn start(&mut self, node: u32) {
         self.failed.remove(&node);
         if let Err(e) = self.spawn_boot(node) {
             self.failed.insert(node, format!("{e:#}"));
@@ -120,14 +125,63 @@ impl Nodes {
             Event::Report(node, boot, _)
                 if self.live.get(&node).is_none_or(|l| l.boot != boot) => {}
             Event::Report(node, _, report) => self.on_report(node, report),
-            Event::Ask(Request::Cut(node), reply) => {
-                let cut = self.set_link(node, false);
-                let _ = reply.send(reply_of(cut));
-            }
-            Event::Ask(Request::Heal { node, wait }, reply) => match self.heal(node) {
-                Ok(()) => self.waiting.push(Waiting { node, krgd: wait, reply }),
-                Err(e) => drop(reply.send(reply_of(Err(e)))),
+            Event::Tokens(made_by, Ok(made)) => self.joins.on_tokens(made_by, made),
+            Event::Tokens(made_by, Err(words)) => self.no_tokens(made_by, &words),
+            // Of a life that is over, again.
+            Event::Joined(node, boot, _)
+                if self.live.get(&node).is_none_or(|l| l.boot != boot) => {}
+            Event::Joined(node, _, joined) => self.on_joined(node, joined),
+            Event::Ask(request, reply) => self.on_request(request, reply),
+        }
+        self.join();
+    }
+
+    fn on_request(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
+        let done = match request {
+            Request::Cut(node) => self.set_link(node, false),
+            Request::Slow { node, rate } => self.set_rate(node, rate),
+            Request::Forget(node) => self.forget(node),
+            Request::Heal { node, wait } => match self.heal(node) {
+                Ok(()) => return self.waiting.push(Waiting { node, krgd: wait, reply }),
+                Err(e) => Err(e),
             },
+            Request::Await { node, krgd } => {
+                return self.waiting.push(Waiting { node, krgd, reply });
+            }
+            Request::Add(count) => match self.add(count) {
+                Ok(new) => return drop(reply.send(Reply::Added(new))),
+                Err(e) => Err(e),
+            },
+        };
+        // Who asks next finds it so.
+        self.save();
+        // Who asked may have gone.
+        let _ = reply.send(reply_of(done));
+    }
+
+    /// Lets those join that can.
+    fn join(&mut self) {
+        let nodes = self.lab.nodes.iter().filter(|n| !self.failed.contains_key(&n.id));
+        self.joins.go_on(self.lab.plan(), &nodes.collect::<Vec<_>>());
+    }
+
+    fn no_tokens(&mut self, made_by: u32, words: &str) {
+        eprintln!("{}: {words}", hostname(made_by));
+        self.joins.on_tokens(made_by, Vec::new());
+        let live = self.lab.nodes.iter().filter(|n| !n.member && n.boot.is_some());
+        for node in live {
+            self.failed.entry(node.id).or_insert_with(|| words.to_owned());
+        }
+    }
+
+    fn on_joined(&mut self, node: u32, joined: Result<(), String>) {
+        self.joins.ended(node);
+        match joined {
+            Ok(()) => self.change(node, |n| n.member = true),
+            Err(words) => {
+                eprintln!("{}: {words}", hostname(node));
+                self.failed.insert(node, words);
+            }
         }
     }
 
@@ -144,9 +198,20 @@ impl Nodes {
                 let init = Proc::now(pid).ok();
                 self.change(node, |n| n.init = init);
             }
+            Report::NoDisk(words) => {
+                eprintln!("{}: no disk: {words}", hostname(node));
+                self.change(node, |n| n.no_disk = Some(words));
+            }
             Report::Ready => {
                 self.failed.remove(&node);
                 self.change(node, |n| n.ready = true);
+                if self.node(node).is_some_and(|n| n.member) {
+                    // Whoever could not join for lack of a member to ask may try again.
+                    let alone = |n: &&Node| n.ready && !n.member;
+                    for node in self.lab.nodes.iter().filter(alone) {
+                        self.failed.remove(&node.id);
+                    }
+                }
             }
             Report::Ended(words) => {
                 eprintln!("{}: {words}", hostname(node));
@@ -181,7 +246,7 @@ impl Nodes {
     }
 
     /// Notices the end of a node that was killed just now, before its boot process told.
-    fn look_again(&mut self, node: u32) -> Result<()> {
+    pub(super) fn look_again(&mut self, node: u32) -> Result<()> {
         if let Some(Node { init: Some(init), boot: Some(boot), .. }) = self.node(node)
             && init.state().is_none()
             && let Some(boot) = boot.open()?
@@ -205,8 +270,20 @@ impl Nodes {
         Ok(())
     }
 
+    fn set_rate(&mut self, node: u32, rate: Option<Rate>) -> Result<()> {
+        self.look_again(node)?;
+        let boot = self.node(node).and_then(|n| n.boot);
+        let boot = boot.with_context(|| format!("{} is down", hostname(node)))?;
+        net::set_rate(node, boot.pid, rate)?;
+        self.change(node, |n| n.rate = rate);
+        Ok(())
+    }
+
     fn heal(&mut self, node: u32) -> Result<()> {
         self.set_link(node, true)?;
+        if self.node(node).is_some_and(|n| n.rate.is_some()) {
+            self.set_rate(node, None)?;
+        }
         match self.node(node) {
             Some(Node { init: Some(init), ready: false, .. }) => {
                 // Init starts krgd at once, if it does not run.
@@ -214,6 +291,8 @@ impl Nodes {
                 self.failed.remove(&node);
                 init.signal(Signal::SIGUSR1)?;
             }
+            // It could not join: now it may.
+            Some(Node { init: Some(_), member: false, .. }) => self.clear_failure(node),
             Some(Node { init: None, .. }) if !self.live.contains_key(&node) => self.start(node),
             _ => {}
         }
@@ -232,20 +311,24 @@ impl Nodes {
                 continue;
             };
             self.live.remove(&node);
+            self.joins.ended(node);
             self.unwired.retain(|n| *n != node);
             net::unwire(node);
             self.failed.entry(node).or_insert_with(|| "the node has ended".into());
             self.change(node, |n| {
-                (n.boot, n.init, n.ready, n.cut) = (None, None, false, false);
+                (n.boot, n.init, n.ready, n.cut, n.rate) = (None, None, false, false, None);
             });
         }
     }
 
     /// Answers the commands whose node is there, or will not be.
     pub fn answer(&mut self) {
+        if !self.waiting.is_empty() {
+            // Who is answered finds it so.
+            self.save();
+        }
         for w in std::mem::take(&mut self.waiting) {
-            let there =
-                self.node(w.node).is_some_and(|n| n.init.is_some() && (n.ready || !w.krgd));
+            let there = self.node(w.node).is_some_and(|n| is_there(n, w.krgd));
             match (there, self.failed.get(&w.node)) {
                 (true, _) => drop(w.reply.send(Reply::Done)),
                 (false, Some(words)) => {
@@ -264,8 +347,17 @@ impl Nodes {
         if let Some((node, words)) = self.failed.iter().next() {
             return Some(Reply::Error(format!("{}: {words}", hostname(*node))));
         }
-        let there = |n: &Node| n.init.is_some() && (n.ready || !wait);
-        self.lab.nodes.iter().all(there).then_some(Reply::Done)
+        self.lab.nodes.iter().all(|n| is_there(n, wait)).then_some(Reply::Done)
+    }
+
+    /// Has the node a boot process?
+    pub(super) fn is_live(&self, node: u32) -> bool {
+        self.live.contains_key(&node)
+    }
+
+    /// What failed may be tried again.
+    pub(super) fn clear_failure(&mut self, node: u32) {
+        self.failed.remove(&node);
     }
 
     /// Writes the lab's file if something changed.
@@ -291,6 +383,11 @@ impl Nodes {
         self.live.clear();
         while !matches!(waitpid(None::<Pid>, None), Err(Errno::ECHILD)) {}
     }
+}
+
+/// It runs; with `krgd`, that is ready and a member of the cluster.
+fn is_there(node: &Node, krgd: bool) -> bool {
+    node.init.is_some() && (!krgd || node.ready && node.member)
 }
 
 fn reply_of(done: Result<()>) -> Reply {

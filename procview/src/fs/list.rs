@@ -93,7 +93,7 @@ impl Fs {
                     fixed("cluster", Fixed::NodesCluster),
                 ];
                 let node = |n: NodeId| plain(format!("node{n}"), Item::NodeDir(n));
-                all.extend(self.gather.nodes().map(node));
+                all.extend(self.gather.nodes().into_iter().map(node));
                 all
             }
             Fixed::NodesCluster => {
@@ -101,7 +101,7 @@ impl Fs {
             }
             Fixed::Mosix => vec![fixed("nodes", Fixed::MosixNodes)],
             Fixed::MosixNodes => {
-                let nodes = self.gather.nodes();
+                let nodes = self.gather.nodes().into_iter();
                 nodes.map(|n| plain(n.to_string(), Item::MosixDir(n))).collect()
             }
             Fixed::DotSys => vec![

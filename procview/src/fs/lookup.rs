@@ -160,7 +160,7 @@ impl Fs {
 
     fn known(&self, number: u32) -> Option<NodeId> {
         let node = NodeId::new(number)?;
-        self.gather.nodes().any(|n| n == node).then_some(node)
+        self.gather.view(node).is_some().then_some(node)
     }
 
     /// An entry of fd/, fdinfo/ or ns/.

@@ -57,7 +57,7 @@ impl Fs {
             Item::System(file) => Ok(self.merged(file)),
             Item::ClusterFile(NodeFile::System(file)) => Ok(self.merged(file)),
             Item::ClusterFile(NodeFile::Age) => {
-                let ages = self.gather.nodes().filter_map(|n| self.age_ms(n));
+                let ages = self.gather.nodes().into_iter().filter_map(|n| self.age_ms(n));
                 Ok(line(ages.max().map_or(-1, |ms| i64::try_from(ms).unwrap_or(i64::MAX))))
             }
             Item::ClusterFile(_) => {
@@ -94,15 +94,15 @@ impl Fs {
 
     fn nrnodes(&self) -> Vec<u8> {
         let standing = |n: NodeId| self.gather.standing(n);
-        let online = self.gather.nodes().filter(|n| standing(*n) == Standing::Online).count();
-        let present = self.gather.nodes().filter(|n| standing(*n) != Standing::Down).count();
-        merge::nrnodes(online, present, self.gather.nodes().count())
+        let online = self.gather.nodes().into_iter().filter(|n| standing(*n) == Standing::Online).count();
+        let present = self.gather.nodes().into_iter().filter(|n| standing(*n) != Standing::Down).count();
+        merge::nrnodes(online, present, self.gather.nodes().len())
     }
 
     /// Above every cluster pid there can be, and no more: procps makes its pid column as wide as
     /// this number, and with 2^30 top has no room left for COMMAND in 80 columns.
     fn pid_max(&self) -> u32 {
-        let highest = self.gather.nodes().last().map_or(0, NodeId::get);
+        let highest = self.gather.nodes().into_iter().last().map_or(0, NodeId::get);
         (highest + 1) << LOCAL_PID_BITS
     }
 
@@ -166,7 +166,7 @@ impl Fs {
     }
 
     fn root_text(&self, file: PidFile) -> Result<Vec<u8>, ViewError> {
-        let nodes = self.gather.nodes();
+        let nodes = self.gather.nodes().into_iter();
         let online = nodes.filter(|n| self.gather.standing(*n) == Standing::Online).count();
         let cluster = self.gather.cluster();
         Root { cluster: &cluster, nodes: online }.text(file).ok_or(ViewError::NoEntry)

@@ -1,0 +1,58 @@
+//! The state as readers see it: whole, immutable, taken without a lock. Published after each
+//! apply and before its replies, so a proposer reads its own writes.
+
+use crate::raft::{LogId, StoredMembership};
+use crate::state::State;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The state at one place of the log.
+#[derive(Clone, Default, Debug)]
+pub struct View {
+    /// All tables.
+    pub state: State,
+    /// The last entry that is in it.
+    pub applied: Option<LogId>,
+    /// The last membership that is in it.
+    pub membership: StoredMembership,
+}
+
+impl View {
+    /// The index of the last entry in it; 0 also if there is none.
+    pub fn applied_index(&self) -> u64 {
+        self.applied.map_or(0, |id| id.index)
+    }
+}
+
+/// The newest view.
+#[derive(Debug)]
+pub struct Published {
+    view: ArcSwap<View>,
+    applied: watch::Sender<u64>,
+}
+
+impl Published {
+    /// Begins with a view.
+    pub fn new(view: View) -> Published {
+        let applied = watch::Sender::new(view.applied_index());
+        Published { view: ArcSwap::from_pointee(view), applied }
+    }
+
+    /// The newest view. No lock; it may be held as long as one likes.
+    pub fn load(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The index of the last applied entry, and a wake-up whenever it changes.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Shows a newer view.
+    pub(crate) fn publish(&self, view: View) {
+        let index = view.applied_index();
+        self.view.store(Arc::new(view));
+        self.applied.send_replace(index);
+    }
+}

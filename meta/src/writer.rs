@@ -1,0 +1,153 @@
+//! Who writes into the store: one thread, which makes what has gathered durable with one sync.
+//! A store that does not block is written on the spot instead, so that simulations repeat.
+
+use crate::store::{Change, Store, StoreError};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+
+/// Writes that wait; whoever brings more waits too.
+const WRITES_WAITING_MAX: usize = 256;
+
+/// Is told the outcome.
+type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// One batch, and whether it must be durable before its outcome is told.
+struct Job {
+    changes: Vec<Change>,
+    sync: bool,
+    done: Done,
+}
+
+/// The way into a store, shared by all that write there.
+#[derive(Debug)]
+pub struct Writer {
+    store: Arc<dyn Store>,
+    /// None for a store that does not block.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts writing into a store.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(store: Arc<dyn Store>) -> Result<Arc<Writer>, StoreError> {
+        if !store.blocks() {
+            return Ok(Arc::new(Writer { store, jobs: None, thread: None }));
+        }
+        let (jobs, waiting) = mpsc::channel(WRITES_WAITING_MAX);
+        let into = store.clone();
+        let thread = std::thread::Builder::new()
+            .name("krg-store".into())
+            .spawn(move || run(into.as_ref(), waiting))
+            .map_err(|e| StoreError::io("the store's thread", &e))?;
+        Ok(Arc::new(Writer { store, jobs: Some(jobs), thread: Some(thread) }))
+    }
+
+    /// The store, for reading where blocking is allowed.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Hands a batch over. Batches are written in the order in which they are handed over; `done`
+    /// is called when this one is written, or with `sync` when it is durable.
+    pub async fn submit(
+        &self,
+        changes: Vec<Change>,
+        sync: bool,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        let job = Job { changes, sync, done: Box::new(done) };
+        match &self.jobs {
+            None => run_all(self.store.as_ref(), vec![job]),
+            Some(jobs) => {
+                if let Err(mpsc::error::SendError(job)) = jobs.send(job).await {
+                    (job.done)(Err(ended()));
+                }
+            }
+        }
+    }
+
+    /// Hands a batch over without waiting for anything; it may be lost.
+    pub fn offer(&self, changes: Vec<Change>) {
+        let job = Job { changes, sync: false, done: Box::new(|_| ()) };
+        match &self.jobs {
+            None => run_all(self.store.as_ref(), vec![job]),
+            Some(jobs) => drop(jobs.try_send(job)),
+        }
+    }
+
+    /// Writes a batch and waits until that is done, or durable.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub async fn write(&self, changes: Vec<Change>, sync: bool) -> Result<(), StoreError> {
+        let (tell, told) = oneshot::channel();
+        // Who waited may be gone.
+        self.submit(changes, sync, |result| drop(tell.send(result))).await;
+        told.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Does something that may block, where that is allowed.
+    ///
+    /// # Errors
+    /// As `work` says, and when it panicked.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.jobs.is_none() {
+            return work();
+        }
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|e| Err(StoreError::Io(format!("reading ended early: {e}"))))
+    }
+}
+
+fn ended() -> StoreError {
+    StoreError::Poisoned("its thread has ended".into())
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's thread has panicked");
+        }
+    }
+}
+
+fn run(store: &dyn Store, mut waiting: mpsc::Receiver<Job>) {
+    while let Some(first) = waiting.blocking_recv() {
+        let mut jobs = vec![first];
+        while jobs.len() < WRITES_WAITING_MAX
+            && let Ok(more) = waiting.try_recv()
+        {
+            jobs.push(more);
+        }
+        run_all(store, jobs);
+    }
+}
+
+/// Writes all of them, then makes them durable together.
+fn run_all(store: &dyn Store, jobs: Vec<Job>) {
+    let mut to_sync = Vec::new();
+    for Job { changes, sync, done } in jobs {
+        let written = if changes.is_empty() { Ok(()) } else { store.write(changes) };
+        match written {
+            Ok(()) if sync => to_sync.push(done),
+            result => done(result),
+        }
+    }
+    if !to_sync.is_empty() {
+        let synced = store.sync();
+        for done in to_sync {
+            done(synced.clone());
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! One connection after its handshake. It watches the credentials and ends when its other end is
+//! not believed any more, also while nothing is said.
+
+use super::verify::{MemberVerifier, Peer, PinVerifier};
+use super::{Caller, Credentials, Refusal, Trust, anonymous_config};
+use krg_types::MemberId;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_rustls::{TlsConnector, TlsStream};
+use tonic::transport::server::Connected;
+
+/// A caller without a certificate has so long, seconds.
+const ANONYMOUS_LIFE_S: u64 = 30;
+
+/// A connection to or from another node, inside TLS.
+pub struct Conn {
+    io: TlsStream<TcpStream>,
+    caller: Caller,
+    /// Ready when the connection must end.
+    end: Pin<Box<dyn Future<Output = Refusal> + Send>>,
+    ended: Option<Refusal>,
+    /// The place among the callers without a certificate.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Conn {
+    /// With a member at the other end, for as long as it is one.
+    pub(super) fn member(
+        io: TlsStream<TcpStream>,
+        peer: Peer,
+        trust: watch::Receiver<Trust>,
+    ) -> io::Result<Conn> {
+        let caller = caller(&io, Some(&peer))?;
+        let end = Box::pin(until_refused(peer, trust));
+        Ok(Conn { io, caller, end, ended: None, _place: None })
+    }
+
+    /// With somebody who has no certificate, for a short while.
+    pub(super) fn anonymous(
+        io: TlsStream<TcpStream>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> io::Result<Conn> {
+        let caller = caller(&io, None)?;
+        let at = Instant::now() + Duration::from_secs(ANONYMOUS_LIFE_S);
+        let end = Box::pin(async move {
+            sleep_until(at).await;
+            Refusal::Anonymous(ANONYMOUS_LIFE_S)
+        });
+        Ok(Conn { io, caller, end, ended: None, _place: place })
+    }
+
+    /// Who is at the other end.
+    pub fn caller(&self) -> Caller {
+        self.caller
+    }
+
+    /// An error once the connection must end; else the task is woken when it must.
+    fn believed(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.ended.is_none()
+            && let Poll::Ready(refusal) = self.end.as_mut().poll(cx)
+        {
+            let peer = self.caller.remote;
+            tracing::info!(%peer, why = %refusal, "a connection is ended");
+            self.ended = Some(refusal);
+        }
+        match &self.ended {
+            Some(refusal) => Err(refused(refusal.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn caller(io: &TlsStream<TcpStream>, peer: Option<&Peer>) -> io::Result<Caller> {
+    let tcp = io.get_ref().0;
+    let member = peer.map(|p| p.member);
+    Ok(Caller { member, remote: tcp.peer_addr()?, local: tcp.local_addr()? })
+}
+
+async fn until_refused(mut peer: Peer, mut trust: watch::Receiver<Trust>) -> Refusal {
+    loop {
+        if let Err(refusal) = peer.judge(&trust.borrow_and_update()) {
+            return refusal;
+        }
+        if trust.changed().await.is_err() {
+            // The credentials are gone: nothing changes any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// In TLS 1.3 a client is refused only after it thinks the handshake done: it reads an alert.
+fn explained(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::AlertReceived(alert)) => refused(Refusal::from_alert(*alert)),
+        _ => error,
+    }
+}
+
+/// Connects to a member and to nobody else.
+pub(crate) async fn to_member(
+    address: &str,
+    member: MemberId,
+    credentials: &Credentials,
+) -> io::Result<Conn> {
+    let trust = credentials.now();
+    let verifier = MemberVerifier::new(trust.clone(), Some(member));
+    let config = trust.client_config(verifier.clone()).map_err(io::Error::other)?;
+    let connected = connect(address, config).await;
+    match (connected, verifier.verdict()) {
+        (_, Some(Err(refusal))) => Err(refused(refusal)),
+        (Ok(io), Some(Ok(peer))) => Conn::member(io, peer, credentials.watch()),
+        (Ok(_), None) => Err(refused(Refusal::NoMember)),
+        (Err(e), _) => Err(explained(e)),
+    }
+}
+
+/// Connects to a node of the cluster whose authority has this fingerprint.
+pub(crate) async fn to_pinned(address: &str, pin: [u8; 32]) -> io::Result<Conn> {
+    let verifier = PinVerifier::new(pin);
+    let config = anonymous_config(verifier.clone()).map_err(io::Error::other)?;
+    let connected = connect(address, config).await;
+    match verifier.refusal() {
+        Some(refusal) => Err(refused(refusal)),
+        None => Conn::anonymous(connected.map_err(explained)?, None),
+    }
+}
+
+async fn connect(address: &str, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    // Which name is asked for does not matter: the verifiers look at the member.
+    let name = ServerName::try_from("member.krg").map_err(io::Error::other)?;
+    let connector = TlsConnector::from(Arc::new(config));
+    Ok(TlsStream::Client(connector.connect(name, tcp).await?))
+}
+
+fn refused(refusal: Refusal) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, refusal)
+}
+
+impl Connected for Conn {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.believed(cx)?;
+        Pin::new(&mut self.io).poll_read(cx, buf).map_err(explained)
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.believed(cx)?;
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.believed(cx)?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.believed(cx)?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

@@ -1,0 +1,238 @@
+//! The connections that come to a listener. Handshakes run beside each other and each has a
+//! deadline, so that nobody who dawdles or talks nonsense keeps others out.
+
+use super::{Conn, Credentials, MemberVerifier};
+use krg_types::limits::HANDSHAKES_MAX;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_stream::Stream;
+
+/// A handshake that takes longer, ms, has failed.
+const HANDSHAKE_TIMEOUT_MS: u64 = 2_000;
+/// A refused caller has so long, ms, to read why.
+const LINGER_MS: u64 = 200;
+/// Connections of callers without a certificate, at once.
+const ANONYMOUS_MAX: usize = 64;
+/// Between two complaints about one address.
+const COMPLAINT_PERIOD: Duration = Duration::from_secs(10);
+/// Addresses whose last complaint is remembered.
+const COMPLAINTS_MAX: usize = 256;
+/// After the system had no descriptor or memory for a connection, ms.
+const ACCEPT_PAUSE_MS: u64 = 50;
+
+/// What one handshake led to.
+struct Outcome {
+    remote: SocketAddr,
+    result: Result<Conn, String>,
+}
+
+/// The connections that come to a listener, each after its handshake.
+pub struct Incoming {
+    listener: TcpListener,
+    credentials: Arc<Credentials>,
+    handshakes: JoinSet<Outcome>,
+    /// Those that run, oldest first.
+    running: VecDeque<(IpAddr, AbortHandle)>,
+    anonymous: Arc<Semaphore>,
+    complaints: Complaints,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// The connections that come to `listener`, for tonic's `serve_with_incoming`. A caller may have
+/// no certificate; [`super::members_only`] keeps it from what is not for it.
+pub fn incoming(listener: TcpListener, credentials: Arc<Credentials>) -> Incoming {
+    Incoming {
+        listener,
+        credentials,
+        handshakes: JoinSet::new(),
+        running: VecDeque::new(),
+        anonymous: Arc::new(Semaphore::new(ANONYMOUS_MAX)),
+        complaints: Complaints::default(),
+        pause: None,
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Conn>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Conn>>> {
+        let this = &mut *self;
+        while let Poll::Ready((tcp, remote)) = this.poll_accept(cx) {
+            this.start(tcp, remote);
+        }
+        loop {
+            match this.handshakes.poll_join_next(cx) {
+                Poll::Ready(Some(Ok(Outcome { result: Ok(conn), .. }))) => {
+                    return Poll::Ready(Some(Ok(conn)));
+                }
+                Poll::Ready(Some(Ok(Outcome { remote, result: Err(why) }))) => {
+                    this.complaints.complain(remote, &why);
+                }
+                // Put out by `start`, which has said so.
+                Poll::Ready(Some(Err(_))) => {}
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Incoming {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(TcpStream, SocketAddr)> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                std::task::ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match std::task::ready!(self.listener.poll_accept(cx)) {
+                Ok(accepted) => return Poll::Ready(accepted),
+                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(e) => {
+                    tracing::warn!("no connection can be accepted now: {e}");
+                    let at = Instant::now() + Duration::from_millis(ACCEPT_PAUSE_MS);
+                    self.pause = Some(Box::pin(sleep_until(at)));
+                }
+            }
+        }
+    }
+
+    /// Begins a handshake. When there are too many, the oldest one of the address that has the
+    /// most makes room: one who floods puts out himself and not others.
+    fn start(&mut self, tcp: TcpStream, remote: SocketAddr) {
+        self.running.retain(|(_, task)| !task.is_finished());
+        if self.running.len() >= HANDSHAKES_MAX
+            && let Some((address, task)) =
+                crowded(&self.running).and_then(|n| self.running.remove(n))
+        {
+            task.abort();
+            let port = SocketAddr::new(address, 0);
+            self.complaints.complain(port, "too many unfinished handshakes");
+        }
+        let (credentials, places) = (self.credentials.clone(), self.anonymous.clone());
+        let task = self.handshakes.spawn(async move {
+            let deadline = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
+            let result = timeout(deadline, handshake(tcp, &credentials, places)).await;
+            let late = |_| Err(format!("no handshake within {HANDSHAKE_TIMEOUT_MS} ms"));
+            Outcome { remote, result: result.unwrap_or_else(late) }
+        });
+        self.running.push_back((remote.ip(), task));
+    }
+}
+
+/// The place of the oldest entry of the address with the most entries.
+fn crowded<T>(running: &VecDeque<(IpAddr, T)>) -> Option<usize> {
+    let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    for (address, _) in running {
+        *counts.entry(*address).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, n)| *n)?.0;
+    running.iter().position(|(address, _)| *address == most)
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    credentials: &Credentials,
+    places: Arc<Semaphore>,
+) -> Result<Conn, String> {
+    let text = |e: io::Error| e.to_string();
+    // Without it every small answer would wait for the other side's delayed acknowledgement.
+    tcp.set_nodelay(true).map_err(text)?;
+    let trust = credentials.now();
+    let verifier = MemberVerifier::new(trust.clone(), None);
+    let config = trust.server_config(verifier.clone()).map_err(|e| e.to_string())?;
+    let accept = TlsAcceptor::from(Arc::new(config)).accept(tcp).into_fallible();
+    let io = match accept.await {
+        Ok(io) => TlsStream::Server(io),
+        Err((e, tcp)) => {
+            linger(tcp).await;
+            return Err(match verifier.verdict() {
+                Some(Err(refusal)) => refusal.to_string(),
+                _ => e.to_string(),
+            });
+        }
+    };
+    match verifier.verdict() {
+        Some(Ok(peer)) => Conn::member(io, peer, credentials.watch()).map_err(text),
+        Some(Err(refusal)) => Err(refusal.to_string()),
+        None => {
+            let place = places.try_acquire_owned();
+            let place = place.map_err(|_| "too many callers without a certificate")?;
+            Conn::anonymous(io, Some(place)).map_err(text)
+        }
+    }
+}
+
+/// Lets the other side read the alert: to close with bytes unread would reset the connection and
+/// throw the alert away.
+async fn linger(mut tcp: TcpStream) {
+    let drain = async {
+        tcp.shutdown().await?;
+        let mut rest = [0; 512];
+        while tcp.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = timeout(Duration::from_millis(LINGER_MS), drain).await;
+}
+
+/// Warnings about failed handshakes, few for each address.
+#[derive(Default)]
+struct Complaints {
+    last: BTreeMap<IpAddr, Instant>,
+}
+
+impl Complaints {
+    fn complain(&mut self, remote: SocketAddr, why: &str) {
+        if self.due(remote.ip(), Instant::now()) {
+            tracing::warn!(%remote, why, "a connection is refused");
+        }
+    }
+
+    fn due(&mut self, address: IpAddr, now: Instant) -> bool {
+        self.last.retain(|_, at| now.duration_since(*at) < COMPLAINT_PERIOD);
+        if self.last.contains_key(&address) || self.last.len() >= COMPLAINTS_MAX {
+            return false;
+        }
+        self.last.insert(address, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_is_complained_about_now_and_then() {
+        let (mut complaints, now) = (Complaints::default(), Instant::now());
+        let address = |n: u32| IpAddr::from(n.to_be_bytes());
+        assert!(complaints.due(address(1), now));
+        assert!(!complaints.due(address(1), now + COMPLAINT_PERIOD / 2));
+        assert!(complaints.due(address(2), now + COMPLAINT_PERIOD / 2));
+        assert!(complaints.due(address(1), now + COMPLAINT_PERIOD));
+        for n in 0..1000 {
+            complaints.due(address(n), now);
+        }
+        assert_eq!(complaints.last.len(), COMPLAINTS_MAX);
+    }
+
+    #[test]
+    fn who_floods_makes_room() {
+        let entry = |n: u8| (IpAddr::from([10, 0, 0, n]), ());
+        let running = VecDeque::from([entry(1), entry(2), entry(3), entry(2)]);
+        assert_eq!(crowded(&running), Some(1));
+        assert_eq!(crowded::<()>(&VecDeque::new()), None);
+    }
+}
