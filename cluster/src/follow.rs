@@ -21,10 +21,18 @@ pub struct Follow {
     pub gossip: watch::Sender<Option<Arc<GossipMembers>>>,
 }
 
+/// Why the list is not followed any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// This node is not in it.
+    Removed,
+    /// The agreement has ended here.
+    Closed,
+}
+
 impl Follow {
-    /// Runs until the agreement ends, or this node finds itself no longer in the list: then it
-    /// returns.
-    pub async fn run(self) {
+    /// Runs until the agreement ends, or this node finds itself no longer in the list.
+    pub async fn run(self) -> Ended {
         let mut applied = self.meta.applied();
         let mut probed = krg_rpc::peers::Peers::changes(&*self.members);
         let mut nodes_revision = None;
@@ -36,7 +44,7 @@ impl Follow {
             if view.state.info().newest_serial != 0 {
                 if nodes_revision != Some(revision) {
                     if !self.is_member(&view) {
-                        return;
+                        return Ended::Removed;
                     }
                     self.take_in(&view);
                     nodes_revision = Some(revision);
@@ -44,8 +52,8 @@ impl Follow {
                 self.tell_gossip(&view);
             }
             tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return },
-                changed = probed.changed() => if changed.is_err() { return },
+                changed = applied.changed() => if changed.is_err() { return Ended::Closed },
+                changed = probed.changed() => if changed.is_err() { return Ended::Closed },
             }
         }
     }

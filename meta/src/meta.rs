@@ -269,6 +269,19 @@ impl Meta {
         made.map_err(|e| MetaError::Failed(e.to_string()))
     }
 
+    /// Returns when this member's part has failed, with the reason.
+    pub async fn failure(&self) -> String {
+        let mut metrics = self.0.raft.metrics();
+        loop {
+            if let Err(e) = &metrics.borrow_and_update().running_state {
+                return e.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "it has ended".to_owned();
+            }
+        }
+    }
+
     /// Ends this member's part; its store is closed when all handles are gone.
     pub async fn stop(&self) {
         if let Err(e) = self.0.raft.shutdown().await {

@@ -8,7 +8,7 @@ use crate::papers::{Papers, RELEASE};
 use crate::{load, metrics, shutdown};
 use anyhow::{Context, Result};
 use krg_cluster::admit::Admission;
-use krg_cluster::follow::Follow;
+use krg_cluster::follow::{self, Follow};
 use krg_cluster::gossip::{self, Gossip, GossipMembers};
 use krg_cluster::home::Home;
 use krg_cluster::identity::Identity;
@@ -166,7 +166,6 @@ pub async fn live(
     let services = services(&station, hide, epoch)?;
     tasks.spawn(open_to_nodes(services, tcp, station.home.clone(), last_words.clone()));
     tasks.spawn(open_to_commands(station.clone(), local, last_words.clone()));
-    tasks.spawn(metrics::serve(station.clone()));
     if founder {
         found(&station).await?;
     }
@@ -210,10 +209,10 @@ fn door_closed(
     }
 }
 
-/// Only the watch over the member list ends by itself: this node is not in it any more.
+/// Only one end is a good one: this node is not in the member list any more.
 fn work_ended(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> End {
     match ended {
-        Some(Ok("members")) => End::Again(Next::Founder),
+        Some(Ok("removed")) => End::Again(Next::Founder),
         other => {
             tracing::error!(?other, "a task has ended that should not");
             End::Reboot
@@ -259,8 +258,17 @@ fn work(station: &Arc<Station>, epoch: u64) -> JoinSet<&'static str> {
     let asking = Asking { incarnation: epoch, boot_ns, wall_ns };
     let members = station.members.clone();
     work.spawn(async move {
-        follow.run().await;
-        "members"
+        match follow.run().await {
+            follow::Ended::Removed => "removed",
+            follow::Ended::Closed => "members",
+        }
+    });
+    let served = metrics::serve(station.clone());
+    work.spawn(async move {
+        if let Err(e) = served.await {
+            tracing::error!(error = %e, "there are no metrics over HTTP");
+        }
+        std::future::pending().await
     });
     work.spawn(async move {
         upkeep.run().await;
@@ -269,6 +277,13 @@ fn work(station: &Arc<Station>, epoch: u64) -> JoinSet<&'static str> {
     work.spawn(async move {
         probe::run(members, asking, PROBE_PERIOD).await;
         "probes"
+    });
+    let meta = station.meta.clone();
+    work.spawn(async move {
+        // A store that failed once is not to be trusted until it has been opened anew.
+        let why = meta.failure().await;
+        tracing::error!(why, "the agreement has failed on this node");
+        "agreement"
     });
     let station = station.clone();
     work.spawn(async move {

@@ -30,7 +30,7 @@ struct Args {
     #[arg(long, short, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Says more: `info`, `debug`, or filters such as `krg_procview=debug`.
-    #[arg(long, env = "KRG_LOG", default_value = "warn,fuser=error", global = true)]
+    #[arg(long, env = "KRG_LOG", default_value = "warn,fuser=error,openraft=off", global = true)]
     log: String,
     /// Logs as JSON lines.
     #[arg(long, global = true)]
