@@ -44,7 +44,8 @@ impl Join for Admission {
         ask.address = reachable(&ask.address, from)?;
         self.check_token(&ask).await.inspect_err(|status| {
             // Who knocks with a bad token is worth knowing.
-            tracing::warn!(from = ?from, hostname = ?ask.hostname, why = status.message(), "join refused");
+            let (hostname, why) = (&ask.hostname, status.message());
+            tracing::warn!(?from, ?hostname, why, "a join was refused");
         })?;
         let passed_on = caller.is_some_and(|caller| caller.member.is_some());
         if self.home.can_sign_for().is_empty() && !passed_on {
@@ -179,12 +180,13 @@ impl Admission {
     }
 
     async fn admit(&self, ask: JoinRequest) -> Result<JoinReply, Status> {
-        let node = match ask.node {
-            0 => None,
-            n => Some(NodeId::new(n).ok_or_else(|| {
-                Status::invalid_argument(format!("{n} is not a node number"))
-            })?),
-        };
+        let node =
+            match ask.node {
+                0 => None,
+                n => Some(NodeId::new(n).ok_or_else(|| {
+                    Status::invalid_argument(format!("{n} is not a node number"))
+                })?),
+            };
         let applicant = applicant(&ask)?;
         let command = admission::Command::Admit {
             token: ask.token_id,

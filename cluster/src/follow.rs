@@ -74,10 +74,9 @@ impl Follow {
         let state = &view.state;
         self.home.credentials().set_roster(roster::roster(state));
         self.members.set(&roster::addresses(state));
-        let kept = self
-            .home
-            .trust(roster::authorities(state))
-            .and_then(|()| self.home.remember(roster::founders(state), state.info().newest_serial));
+        let kept = self.home.trust(roster::authorities(state)).and_then(|()| {
+            self.home.remember(roster::founders(state), state.info().newest_serial)
+        });
         if let Err(e) = kept {
             tracing::error!(error = %e, "this node's papers cannot be kept up to date");
         }

@@ -208,11 +208,7 @@ impl Home {
     ///
     /// # Errors
     /// When it cannot be kept.
-    pub fn remember(
-        &self,
-        founders: Vec<Founder>,
-        newest_serial: u64,
-    ) -> Result<(), HomeError> {
+    pub fn remember(&self, founders: Vec<Founder>, newest_serial: u64) -> Result<(), HomeError> {
         let mut own = self.lock();
         if own.founders != founders || own.newest_serial != newest_serial {
             own.set_founders(&self.dir, founders, newest_serial)?;

@@ -65,11 +65,7 @@ pub struct Ask {
 ///
 /// # Errors
 /// As `JoinError` says; nothing has changed here then.
-pub async fn join(
-    address: &str,
-    token: &Token,
-    ask: &Ask,
-) -> Result<(Identity, i64), JoinError> {
+pub async fn join(address: &str, token: &Token, ask: &Ask) -> Result<(Identity, i64), JoinError> {
     // One key for all tries: the cluster knows by it that it is the same machine asking again.
     let key = ca::new_key()?;
     let request = JoinRequest {

@@ -5,8 +5,8 @@ use krg_rpc::peers::Peers;
 use krg_rpc::proto::member::ProbeRequest;
 use krg_rpc::proto::member::member_client::MemberClient;
 use krg_rpc::status::RpcError;
-use krg_types::{MemberId, NodeId};
 use krg_types::limits::{NAME_BYTES_MAX, PROTOCOL_VERSION};
+use krg_types::{MemberId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,7 +160,8 @@ async fn probe(
         stamps_ns: (sent, reply.boot_ns, got),
         hostname: plain(reply.hostname),
         incarnation: reply.incarnation,
-        skew_ms: i64::try_from(i128::from(reply.wall_ms) - i128::from(ours_ms)).unwrap_or(i64::MAX),
+        skew_ms: i64::try_from(i128::from(reply.wall_ms) - i128::from(ours_ms))
+            .unwrap_or(i64::MAX),
         release: plain(reply.release),
     })
 }

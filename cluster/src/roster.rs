@@ -49,9 +49,11 @@ pub fn authorities(state: &State) -> Vec<Vec<u8>> {
 
 /// Who takes part in the gossip, with what the prober has found out.
 pub fn gossip(state: &State, probed: &[Member]) -> Option<GossipMembers> {
-    let mut keys = state.info().gossip.into_iter().filter_map(|k| {
-        Some(Key::new(k.id, fingerprint::from_hex(&k.key)?))
-    });
+    let mut keys = state
+        .info()
+        .gossip
+        .into_iter()
+        .filter_map(|k| Some(Key::new(k.id, fingerprint::from_hex(&k.key)?)));
     let keys = Keys { current: keys.next()?, previous: keys.next() };
     let probed: BTreeMap<NodeId, &Member> = probed.iter().map(|m| (m.id, m)).collect();
     let member = |(member, node): (MemberId, &krg_meta::table::nodes::Node)| {

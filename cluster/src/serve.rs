@@ -71,7 +71,8 @@ impl Service {
     ) -> Result<(&Duties, MemberId), Status> {
         check_caller(&self.cluster, version, cluster)?;
         let caller = request.extensions().get::<Caller>().and_then(|caller| caller.member);
-        let who = caller.ok_or_else(|| Status::permission_denied("only a member may ask this"))?;
+        let who =
+            caller.ok_or_else(|| Status::permission_denied("only a member may ask this"))?;
         let none = || Status::unimplemented("this is a simulated node");
         Ok((self.duties.as_ref().ok_or_else(none)?, who))
     }

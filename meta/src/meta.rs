@@ -117,8 +117,7 @@ impl Meta {
     /// # Errors
     /// When the store fails at once.
     pub async fn start(opened: Opened, options: Options) -> Result<Meta, MetaError> {
-        let Options { member, group, epoch, dial, new_key, authority_keys, farewell } =
-            options;
+        let Options { member, group, epoch, dial, new_key, authority_keys, farewell } = options;
         let Opened { log, machine, published, feed } = opened;
         let contacts = Arc::new(Contacts::default());
         let network = Arc::new(Network {
@@ -313,8 +312,7 @@ impl Inner {
             done => return done,
         };
         let channel = self.proposer.way_to(leader).ok_or_else(none)?;
-        let mut client = RaftClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = RaftClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let envelope = Some(wire::envelope(self.group, self.own, leader));
         let reply = client.read_index(ReadIndexRequest { envelope }).await;
         let reply = reply.map_err(|_| none())?.into_inner();

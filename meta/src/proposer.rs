@@ -99,7 +99,8 @@ impl Proposer {
     /// # Errors
     /// As `MetaError` says; `NoMajority` leaves open whether it was done.
     pub async fn propose(&self, command: Command, limit: Duration) -> Result<Reply, MetaError> {
-        let (needed, common) = (command.since(), self.published.load().state.info().state_version);
+        let (needed, common) =
+            (command.since(), self.published.load().state.info().state_version);
         if needed > common.max(1) {
             return Err(MetaError::TooNew { needed, common });
         }
@@ -326,4 +327,3 @@ impl Proposer {
         }
     }
 }
-

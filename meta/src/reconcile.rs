@@ -29,7 +29,9 @@ const REMOVE_MAX: Duration = Duration::from_secs(5);
 /// Runs until the agreement ends.
 pub async fn run(inner: Weak<Inner>) {
     let Some(mut metrics) = inner.upgrade().map(|inner| inner.raft.metrics()) else { return };
-    let Some(mut applied) = inner.upgrade().map(|inner| inner.published.applied()) else { return };
+    let Some(mut applied) = inner.upgrade().map(|inner| inner.published.applied()) else {
+        return;
+    };
     let mut leading_since: Option<(u64, Instant)> = None;
     loop {
         let due = Instant::now() + PERIOD;
@@ -60,11 +62,7 @@ pub async fn run(inner: Weak<Inner>) {
 }
 
 /// Does the one thing that is due; was there one?
-async fn step(
-    inner: &Inner,
-    metrics: &RaftMetrics<MemberId, BasicNode>,
-    since: Instant,
-) -> bool {
+async fn step(inner: &Inner, metrics: &RaftMetrics<MemberId, BasicNode>, since: Instant) -> bool {
     let view = inner.published.load();
     // What this leader's own log says must have been applied: an older list would mislead.
     if view.applied.map(|id| id.index) < metrics.membership_config.log_id().map(|id| id.index) {

@@ -73,7 +73,7 @@ impl AsyncRuntime for Runtime {
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
-        TokioRuntime::sleep(duration)
+        TokioRuntime::sleep_until(TokioInstant::now() + duration)
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {

@@ -1,7 +1,7 @@
 //! Raft's words and those of raft.proto: from one to the other. What a peer sends is checked here.
 
-use crate::log::{decode_payload, encode_payload};
 use crate::codec::{self, Stored};
+use crate::log::{decode_payload, encode_payload};
 use crate::raft::{Entry, LogId, Vote};
 use krg_rpc::proto::raft as proto;
 use krg_rpc::tonic::Status;
@@ -125,13 +125,13 @@ pub fn append_out(reply: AppendEntriesResponse<MemberId>) -> proto::AppendReply 
 ///
 /// # Errors
 /// INVALID_ARGUMENT.
-pub fn append_in(
-    reply: proto::AppendReply,
-) -> Result<AppendEntriesResponse<MemberId>, Status> {
+pub fn append_in(reply: proto::AppendReply) -> Result<AppendEntriesResponse<MemberId>, Status> {
     use proto::append_reply::Outcome;
     Ok(match reply.outcome() {
         Outcome::Success => AppendEntriesResponse::Success,
-        Outcome::Partial => AppendEntriesResponse::PartialSuccess(maybe_log_id_in(reply.matching)?),
+        Outcome::Partial => {
+            AppendEntriesResponse::PartialSuccess(maybe_log_id_in(reply.matching)?)
+        }
         Outcome::Conflict => AppendEntriesResponse::Conflict,
         Outcome::HigherVote => AppendEntriesResponse::HigherVote(vote_in(reply.vote)?),
     })

@@ -70,7 +70,16 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        // Not lazily: the image must not be mounted again before this mount has let go of it.
+        for _ in 0..1000 {
+            let tried = Command::new("umount").arg(&self.0).stderr(Stdio::null()).status();
+            if tried.is_ok_and(|status| status.success()) {
+                return;
+            }
+            std::thread::yield_now();
+        }
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        println!("{} could not be unmounted", self.0.display());
     }
 }
 

@@ -202,7 +202,10 @@ impl Control for Service {
         tokens::revoke(&self.0, ask.id).await
     }
 
-    async fn config_get(&self, ask: Request<wire::ConfigGetRequest>) -> Answer<wire::ConfigReply> {
+    async fn config_get(
+        &self,
+        ask: Request<wire::ConfigGetRequest>,
+    ) -> Answer<wire::ConfigReply> {
         check_version(ask.get_ref().version)?;
         config::get(&self.0, ask.into_inner()).await
     }

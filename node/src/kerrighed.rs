@@ -98,8 +98,18 @@ mod tests {
     #[test]
     fn a_bad_line_is_named() {
         for bad in [
-            "session=0", "session=10000", "session=x", "nbmin=0", "nbmin=256", "other=1", "alpha",
-            "alpha:0", "alpha:256", ":1", "a:1\nb:1", "a:1\na:2",
+            "session=0",
+            "session=10000",
+            "session=x",
+            "nbmin=0",
+            "nbmin=256",
+            "other=1",
+            "alpha",
+            "alpha:0",
+            "alpha:256",
+            ":1",
+            "a:1\nb:1",
+            "a:1\na:2",
         ] {
             let error = format!("{:#}", KerrighedNodes::parse(bad).unwrap_err());
             assert!(error.contains("line"), "{error}");

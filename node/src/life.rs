@@ -199,9 +199,7 @@ fn turned(turn: Option<Turn>) -> End {
     }
 }
 
-fn door_closed(
-    ended: Option<Result<Result<()>, tokio::task::JoinError>>,
-) -> Result<End> {
+fn door_closed(ended: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result<End> {
     match ended {
         Some(Ok(result)) => result.and_then(|()| anyhow::bail!("a door was closed")),
         Some(Err(e)) => Err(e).context("a door's task"),

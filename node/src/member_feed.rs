@@ -91,7 +91,8 @@ impl MemberFeed {
         let mut nodes = Vec::new();
         for member in list.members {
             let Some(id) = MemberId::from_u64(member.id) else { continue };
-            let prints = member.fingerprints.into_iter().filter_map(|f| <[u8; 32]>::try_from(f).ok());
+            let prints =
+                member.fingerprints.into_iter().filter_map(|f| <[u8; 32]>::try_from(f).ok());
             roster.members.entry(id).or_default().extend(prints);
             if !member.address.is_empty() {
                 nodes.push((id, member.address));

@@ -55,14 +55,26 @@ fn agreement(registry: &mut Registry, station: &Station) {
         ("raft_term", "The current term.", raft.current_term as f64),
         ("raft_last_log", "The last entry of the log.", raft.last_log_index.unwrap_or(0) as f64),
         ("raft_applied", "The last applied entry.", view.applied_index() as f64),
-        ("raft_snapshot", "The last entry of the snapshot.", raft.snapshot.map_or(0, |i| i.index) as f64),
+        (
+            "raft_snapshot",
+            "The last entry of the snapshot.",
+            raft.snapshot.map_or(0, |i| i.index) as f64,
+        ),
         ("raft_leader", "The node that leads; 0: none is known.", f64::from(leader)),
-        ("raft_leads", "1 on the leader.", f64::from(u8::from(standing.leader == Some(station.meta.own())))),
+        (
+            "raft_leads",
+            "1 on the leader.",
+            f64::from(u8::from(standing.leader == Some(station.meta.own()))),
+        ),
         ("raft_stale", "1 while reads may be behind.", f64::from(u8::from(standing.stale))),
         ("raft_leader_age_seconds", "Since the leader was heard.", age),
         ("raft_voters", "Members that vote.", list.voter_ids().count() as f64),
         ("state_revision", "Changes of the state.", view.state.revision as f64),
-        ("state_version", "The version of the state.", f64::from(view.state.info().state_version)),
+        (
+            "state_version",
+            "The version of the state.",
+            f64::from(view.state.info().state_version),
+        ),
         ("certificate_left_seconds", "Until this node's certificate ends.", left_s),
     ];
     for (name, help, value) in numbers {
@@ -93,7 +105,11 @@ fn gossip(registry: &mut Registry, station: &Station) {
         ("gossip_sent_bytes", "Their bytes.", totals.sent_bytes),
         ("gossip_received_packets", "Packets believed.", totals.received_packets),
         ("gossip_received_bytes", "Their bytes.", totals.received_bytes),
-        ("gossip_foreign_entries", "Entries about nobody who is a member.", totals.foreign_entries),
+        (
+            "gossip_foreign_entries",
+            "Entries about nobody who is a member.",
+            totals.foreign_entries,
+        ),
     ];
     for (name, help, value) in numbers {
         put(registry, name, help, value as f64);
@@ -140,7 +156,8 @@ async fn answer(mut stream: TcpStream, station: &Station) -> std::io::Result<()>
     };
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

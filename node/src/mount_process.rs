@@ -3,9 +3,9 @@
 
 use crate::config::Config;
 use crate::local_proc;
+use crate::member_feed;
 use crate::shutdown;
 use anyhow::{Context, Result};
-use crate::member_feed;
 use krg_cluster::probe::{self, Asking};
 use krg_procview::fs::Fs;
 use krg_procview::fuse::{self, View};

@@ -263,7 +263,8 @@ pub async fn survive(config: &Config) -> Result<()> {
     }
     let address = config.reachable_at().to_string();
     let public_key = ca::public_key_of_key(&old.key_pkcs8_der)?;
-    let own = Founder { member, address: address.clone(), fingerprint: fingerprint::of(&public_key) };
+    let own =
+        Founder { member, address: address.clone(), fingerprint: fingerprint::of(&public_key) };
     let identity = Identity {
         member,
         address: address.clone(),

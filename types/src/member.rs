@@ -54,7 +54,10 @@ mod tests {
     fn both_parts_come_back() {
         let node = NodeId::new(255).unwrap();
         let id = MemberId::new(node, 70_000);
-        assert_eq!((id.node(), id.serial(), id.to_string()), (Some(node), 70_000, "255.70000".into()));
+        assert_eq!(
+            (id.node(), id.serial(), id.to_string()),
+            (Some(node), 70_000, "255.70000".into())
+        );
         assert_eq!(MemberId::from_u64(id.get()), Some(id));
         for bad in [0, 1, 255, 256] {
             assert_eq!(MemberId::from_u64(bad), None, "{bad}");

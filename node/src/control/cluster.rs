@@ -129,9 +129,10 @@ fn warnings(station: &Station, standing: &krg_meta::meta::Standing) -> Vec<Strin
         warnings.push(format!("this node's certificate ends in {left_s} s and was not renewed"));
     }
     warnings.extend(
-        station.quarantined.as_ref().map(|path| {
-            format!("the store did not verify and was put to {}", path.display())
-        }),
+        station
+            .quarantined
+            .as_ref()
+            .map(|path| format!("the store did not verify and was put to {}", path.display())),
     );
     warnings
 }
@@ -197,8 +198,7 @@ pub async fn init(service: &Service, ask: wire::InitRequest) -> Answer<wire::Don
 /// This node becomes a member of another cluster.
 pub async fn join(service: &Service, ask: wire::JoinRequest) -> Answer<wire::JoinReply> {
     let station = &service.0;
-    let token: Token =
-        ask.token.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
+    let token: Token = ask.token.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
     let node = match ask.node {
         0 => station.config.node_id,
         n => Some(NodeId::new(n).ok_or_else(|| {
@@ -207,7 +207,9 @@ pub async fn join(service: &Service, ask: wire::JoinRequest) -> Answer<wire::Joi
     };
     if !ask.force && !is_alone(station) {
         let name = station.home.identity().cluster;
-        return refuse(format!("this node is a member of `{name}`: `krg leave` first, or --force"));
+        return refuse(format!(
+            "this node is a member of `{name}`: `krg leave` first, or --force"
+        ));
     }
     if !ask.force && !station.meta.view().state.config.is_empty() {
         return refuse("this node has a configuration of its own, which would be lost: --force");
@@ -269,7 +271,8 @@ pub async fn power_off(service: &Service, reboot: bool) -> Answer<wire::Done> {
     match missed.is_empty() {
         true => done(""),
         false => {
-            let nodes: Vec<String> = missed.iter().filter_map(|m| m.node()).map(|n| n.to_string()).collect();
+            let nodes: Vec<String> =
+                missed.iter().filter_map(|m| m.node()).map(|n| n.to_string()).collect();
             done(format!("not reached: node {}", nodes.join(", ")))
         }
     }
@@ -298,7 +301,8 @@ pub async fn rotate_ca(station: Arc<Station>) -> Answer<Answers<wire::Progress>>
                 applied.mark_unchanged();
                 let view = station.meta.view();
                 let of = view.state.members().count() as u32;
-                let with = |(_, n): &(MemberId, &krg_meta::table::nodes::Node)| n.authority == new;
+                let with =
+                    |(_, n): &(MemberId, &krg_meta::table::nodes::Node)| n.authority == new;
                 let steps = view.state.members().filter(with).count() as u32;
                 let finished = steps == of && view.state.authorities.len() == 1;
                 let note = format!("authority {}", &new[..16]);
@@ -318,4 +322,3 @@ pub async fn rotate_ca(station: Arc<Station>) -> Answer<Answers<wire::Progress>>
     });
     Ok(Response::new(Box::pin(ReceiverStream::new(reports))))
 }
-

@@ -3,8 +3,8 @@
 use super::{Answer, Answers, CHANGE_MAX, done, failed, status};
 use crate::life::Station;
 use krg_meta::command::Command;
-use krg_meta::table::nodes::{self, MapLine};
 use krg_meta::table::admission;
+use krg_meta::table::nodes::{self, MapLine};
 use krg_rpc::peers::Peers;
 use krg_rpc::proto::control as wire;
 use krg_rpc::tonic::{Response, Status};
@@ -26,7 +26,8 @@ const REPORTS_MAX: usize = 16;
 
 fn ids(numbers: &[u32]) -> Result<BTreeSet<NodeId>, Status> {
     let id = |n: &u32| {
-        let words = || Status::invalid_argument(format!("{n} is not a node (1 to {NODE_ID_MAX})"));
+        let words =
+            || Status::invalid_argument(format!("{n} is not a node (1 to {NODE_ID_MAX})"));
         NodeId::new(*n).ok_or_else(words)
     };
     numbers.iter().map(id).collect()

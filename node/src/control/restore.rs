@@ -31,7 +31,10 @@ pub fn backup(station: &Station) -> Result<Answers<wire::Piece>, Status> {
 
 /// Brings back the configuration, the sets, the sequences and the map of a backup. Who is a member
 /// and whom to trust stays as it is: keys of the past open nothing.
-pub async fn restore(station: &Station, mut pieces: Streaming<wire::Piece>) -> Answer<wire::Done> {
+pub async fn restore(
+    station: &Station,
+    mut pieces: Streaming<wire::Piece>,
+) -> Answer<wire::Done> {
     let mut bytes = Vec::new();
     let mut first = true;
     while let Some(piece) = pieces.message().await? {

@@ -55,7 +55,10 @@ pub fn nodes(station: &Station) -> Vec<wire::Node> {
     }
     for (key, row) in view.state.nodes.iter() {
         let Some(id) = key.parse().ok().and_then(NodeId::new) else { continue };
-        all.insert(id, possible(id, row.value.address.clone(), "removed: a token brings it back"));
+        all.insert(
+            id,
+            possible(id, row.value.address.clone(), "removed: a token brings it back"),
+        );
     }
     for member in station.members.list() {
         let record = view.state.member(member.member);

@@ -28,7 +28,8 @@ pub async fn create(
     let view = station.meta.view();
     let newest = view.state.authorities.iter().max_by_key(|(_, row)| row.value.number);
     let pin = newest.and_then(|(text, _)| fingerprint::from_hex(text));
-    let pin = pin.ok_or_else(|| Status::unavailable("the cluster's authority is not known yet"))?;
+    let pin =
+        pin.ok_or_else(|| Status::unavailable("the cluster's authority is not known yet"))?;
     let mut tokens = Vec::new();
     let mut agreed = tokio::task::JoinSet::new();
     for _ in 0..count {

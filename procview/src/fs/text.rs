@@ -94,8 +94,10 @@ impl Fs {
 
     fn nrnodes(&self) -> Vec<u8> {
         let standing = |n: NodeId| self.gather.standing(n);
-        let online = self.gather.nodes().into_iter().filter(|n| standing(*n) == Standing::Online).count();
-        let present = self.gather.nodes().into_iter().filter(|n| standing(*n) != Standing::Down).count();
+        let online =
+            self.gather.nodes().into_iter().filter(|n| standing(*n) == Standing::Online).count();
+        let present =
+            self.gather.nodes().into_iter().filter(|n| standing(*n) != Standing::Down).count();
         merge::nrnodes(online, present, self.gather.nodes().len())
     }
 
