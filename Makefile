@@ -68,9 +68,10 @@ demo: ## a three-node cluster on this host: start it, look at it, stop it
 .PHONY: bench
 bench: ## print the performance tables
 	$(call say,setup: the tools that are measured)
-	@scripts/setup.sh test
+	@scripts/setup.sh bench
 	$(call say,build)
 	$(CARGO) build --workspace --release
+	$(CARGO) build -p krg-cluster --release --example gossip_sim
 	@scripts/bench.sh
 
 # No prerequisite: `sudo make install` must not build as root what `make release` has built.

@@ -72,6 +72,17 @@ measure() {
     started=()
 }
 
+# Agreement, krgd and etcd, on the disk that this tree is on.
+agreement() {
+    local work
+    work=$(mktemp -d -p "$(dirname -- "$(realpath -- "$BIN")")" bench.XXXXXX)
+    say "agreement on 1, 3 and 5 nodes, krgd and etcd: measuring"
+    "${as_root[@]}" python3 scripts/bench/agreement.py "$BIN" "$work" || return
+    "${as_root[@]}" rm -rf "$work"
+    say "gossip of 8 to 64 simulated nodes: measuring"
+    "$(realpath -- "$BIN/examples/gossip_sim")"
+}
+
 [[ $# -gt 0 ]] && sizes=("$@") || sizes=(300 1000)
 printf '\n%s cpus, Linux %s, load average before: %s\n' \
     "$(nproc)" "$(uname -r)" "$(cut -d' ' -f1 /proc/loadavg)"
@@ -79,3 +90,4 @@ for size in "${sizes[@]}"; do
     [[ $size =~ ^[1-9][0-9]*$ ]] || die "$size is not a number of processes"
     measure "$size"
 done
+agreement

@@ -108,6 +108,8 @@ do_install() {
     say "${#installed[@]} files below ${DESTDIR:-/}"
     [[ -n $DESTDIR || ! -d /run/systemd/system ]] ||
         say "to start the daemon: systemctl daemon-reload && systemctl enable --now krgd"
+    # After an upgrade the daemon that runs is the old program, whose file is gone.
+    [[ -n $DESTDIR || ! -S /run/krg/krgd.sock ]] || say "a krgd runs: systemctl restart krgd"
 }
 
 do_uninstall() {
@@ -123,7 +125,8 @@ do_uninstall() {
     done <<<"$(<"$DESTDIR$MANIFEST")"
     # The two directories that are nobody else's.
     rmdir -- "$DESTDIR$PREFIX/share/krg" "$DESTDIR$PREFIX/share/doc/krg" 2>/dev/null || true
-    say "$count files removed; $SYSCONFDIR/krg stays"
+    # The state is this node's membership: nobody's to remove but the administrator's.
+    say "$count files removed; $SYSCONFDIR/krg and /var/lib/krg stay"
 }
 
 case ${1:-} in

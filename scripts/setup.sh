@@ -4,11 +4,13 @@
 #
 #   setup.sh run     what building, `make demo` and a node need
 #   setup.sh test    the above and the tools that the tests run on the cluster's /proc
+#   setup.sh bench   the above and what the bench measures krg against
 set -euo pipefail
 
 readonly RUN_PACKAGES=(iproute2 procps util-linux)
 readonly TEST_PACKAGES=(psmisc htop lsof sysstat bsdextrautils tmux strace jq glances
     python3-psutil prometheus-node-exporter)
+readonly BENCH_PACKAGES=(etcd-server etcd-client)
 # Not in every release of every Debian-like system; a test of one of them says if it is absent.
 readonly EXTRA_PACKAGES=(btop)
 readonly POLICY=/usr/sbin/policy-rc.d
@@ -114,7 +116,7 @@ install_packages() {
 
 require_rust() {
     command -v cargo >/dev/null ||
-        die "no cargo in PATH: install a Rust toolchain (https://rustup.rs) and start again"
+        die "no cargo in PATH: install a Rust toolchain and start again"
     [[ $mode == test ]] || return 0
     local bin
     bin=$(rustc --print sysroot)/bin
@@ -135,7 +137,11 @@ mode=${1:-}
 case $mode in
 run) packages=("${RUN_PACKAGES[@]}") extras=() ;;
 test) packages=("${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}") extras=("${EXTRA_PACKAGES[@]}") ;;
-*) die "usage: setup.sh run|test" ;;
+bench)
+    packages=("${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${BENCH_PACKAGES[@]}")
+    extras=("${EXTRA_PACKAGES[@]}")
+    ;;
+*) die "usage: setup.sh run|test|bench" ;;
 esac
 
 require_rust

@@ -38,6 +38,9 @@ pub enum CodecError {
         /// The newest one known.
         known: u8,
     },
+    /// A table that only a newer krgd knows.
+    #[error("a newer krgd wrote a table `{0}`, which this one does not know")]
+    Table(String),
     /// The checksum fits, the content does not.
     #[error("a stored value cannot be read: {0}")]
     Content(String),

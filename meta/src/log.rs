@@ -4,6 +4,8 @@
 mod cache;
 mod load;
 mod stored;
+#[cfg(test)]
+mod tests;
 
 pub use stored::{check_membership, decode_entry, decode_payload, encode_entry, encode_payload};
 

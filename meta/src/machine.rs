@@ -1,5 +1,8 @@
 //! Raft's state machine: applies what is agreed to the state, shows it, keeps it.
 
+#[cfg(test)]
+mod tests;
+
 use crate::command::Replies;
 use crate::published::{Published, View};
 use crate::raft::{Entry, LogId, StorageError, StoredMembership, Types};

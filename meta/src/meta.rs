@@ -3,6 +3,7 @@
 use crate::command::{Command, Reply};
 use crate::contact::Contacts;
 use crate::error::MetaError;
+use crate::log::LogStore;
 use crate::network::Network;
 use crate::open::Opened;
 use crate::proposer::Proposer;
@@ -18,6 +19,7 @@ use krg_rpc::proto::raft::raft_client::RaftClient;
 use krg_types::MemberId;
 use krg_types::limits::MESSAGE_BYTES_MAX;
 use openraft::error::{CheckIsLeaderError, RaftError};
+use openraft::storage::RaftLogStorage;
 use openraft::{BasicNode, RaftMetrics, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -58,6 +60,21 @@ pub struct Options {
     pub farewell: Farewell,
 }
 
+/// When the log is shortened. A simulation asks for it sooner, so that it happens at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tuning {
+    /// Entries of the log between snapshots.
+    pub entries_per_snapshot: u64,
+    /// Entries kept for members that lag, when there is a snapshot of them.
+    pub entries_kept: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning { entries_per_snapshot: ENTRIES_PER_SNAPSHOT, entries_kept: ENTRIES_KEPT }
+    }
+}
+
 /// Tells the members in the list, each with its address, that their membership ends.
 pub type Farewell = Arc<
     dyn Fn(Vec<(MemberId, String)>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
@@ -75,6 +92,28 @@ pub struct Inner {
     pub(crate) authority_keys: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) farewell: Farewell,
     feed: Arc<Feed>,
+    restored: Option<Restored>,
+}
+
+/// A leader that was started anew goes on leading, in the same term. What it had committed is then
+/// only what it remembers of that, which may be less than it has acknowledged; but it is in its
+/// log.
+#[derive(Clone, Copy, Debug)]
+struct Restored {
+    term: u64,
+    /// The end of its log.
+    last: u64,
+}
+
+/// What was left by a leader's last life, if it was one.
+async fn restored(log: &mut LogStore, own: MemberId) -> Result<Option<Restored>, MetaError> {
+    let failed = |e: openraft::StorageError<MemberId>| MetaError::Failed(e.to_string());
+    let vote = log.read_vote().await.map_err(failed)?;
+    let Some(vote) = vote.filter(|vote| vote.is_committed()) else { return Ok(None) };
+    let last = log.get_log_state().await.map_err(failed)?.last_log_id;
+    let led = vote.leader_id().voted_for() == Some(own);
+    let term = vote.leader_id().get_term();
+    Ok(last.filter(|_| led).map(|last| Restored { term, last: last.index }))
 }
 
 /// A member's part in one group.
@@ -94,7 +133,7 @@ pub struct Standing {
     pub stale: bool,
 }
 
-fn config(group: u32) -> Result<openraft::Config, MetaError> {
+fn config(group: u32, tuning: Tuning) -> Result<openraft::Config, MetaError> {
     let config = openraft::Config {
         cluster_name: format!("group-{group}"),
         heartbeat_interval: HEARTBEAT_MS,
@@ -102,8 +141,8 @@ fn config(group: u32) -> Result<openraft::Config, MetaError> {
         election_timeout_max: ELECTION_MS.1,
         install_snapshot_timeout: 60_000,
         max_payload_entries: 256,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(tuning.entries_per_snapshot),
+        max_in_snapshot_log_to_keep: tuning.entries_kept,
         purge_batch_size: 256,
         ..openraft::Config::default()
     };
@@ -117,8 +156,21 @@ impl Meta {
     /// # Errors
     /// When the store fails at once.
     pub async fn start(opened: Opened, options: Options) -> Result<Meta, MetaError> {
+        Meta::start_tuned(opened, options, Tuning::default()).await
+    }
+
+    /// As `start`, with other numbers.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_tuned(
+        opened: Opened,
+        options: Options,
+        tuning: Tuning,
+    ) -> Result<Meta, MetaError> {
         let Options { member, group, epoch, dial, new_key, authority_keys, farewell } = options;
-        let Opened { log, machine, published, feed } = opened;
+        let Opened { mut log, machine, published, feed } = opened;
+        let restored = restored(&mut log, member).await?;
         let contacts = Arc::new(Contacts::default());
         let network = Arc::new(Network {
             own: member,
@@ -127,7 +179,7 @@ impl Meta {
             published: published.clone(),
             contacts: contacts.clone(),
         });
-        let raft = Raft::new(member, Arc::new(config(group)?), network, log, machine)
+        let raft = Raft::new(member, Arc::new(config(group, tuning)?), network, log, machine)
             .await
             .map_err(|e| MetaError::Failed(e.to_string()))?;
         let names = (member, group, epoch);
@@ -143,6 +195,7 @@ impl Meta {
             authority_keys,
             farewell,
             feed,
+            restored,
         });
         tokio::spawn(reconcile::run(Arc::downgrade(&inner)));
         Ok(Meta(inner))
@@ -292,8 +345,11 @@ impl Meta {
 impl Inner {
     /// The index that a reader on the leader itself must have applied.
     pub(crate) async fn own_read_index(&self) -> Result<u64, MetaError> {
+        let term = self.raft.metrics().borrow().current_term;
+        let restored = self.restored.filter(|restored| term <= restored.term);
+        let floor = restored.map_or(0, |restored| restored.last);
         match self.raft.get_read_log_id().await {
-            Ok((read, _)) => Ok(read.map_or(0, |id| id.index)),
+            Ok((read, _)) => Ok(read.map_or(0, |id| id.index).max(floor)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
                 Err(MetaError::NotLeader(to.leader_id))
             }

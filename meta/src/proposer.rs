@@ -322,7 +322,8 @@ impl Proposer {
         }
         for waiting in own.into_iter().filter(|w| !w.reply.is_closed()) {
             if let Err(e) = self.queue.try_send(waiting) {
-                fail(vec![e.into_inner()], &MetaError::Busy);
+                // Not `Busy`: an earlier try may have been done.
+                fail(vec![e.into_inner()], &MetaError::NoMajority(RETRY.as_millis() as u64));
             }
         }
     }

@@ -98,7 +98,8 @@ fn current(metrics: &RaftMetrics<MemberId, BasicNode>) -> Current {
     let list = metrics.membership_config.membership();
     let voters: BTreeSet<MemberId> = list.voter_ids().collect();
     let learners = list.nodes().map(|(id, _)| *id).filter(|id| !voters.contains(id)).collect();
-    Current { voters, learners }
+    let is_joint = list.get_joint_config().len() > 1;
+    Current { voters, learners, is_joint }
 }
 
 /// Who should be in the list, and how each fares.

@@ -49,6 +49,20 @@ impl Service {
     }
 }
 
+/// A member that led once may go on sending from its log for a while when it already holds what a
+/// later leader wrote there. Entries of a leader that this member has not voted for must not get
+/// into its log: its own store would look damaged to it.
+fn check_leaders(append: &AppendEntriesRequest<Types>) -> Result<(), Status> {
+    let leader = append.vote.leader_id;
+    match append.entries.iter().find(|entry| entry.log_id.leader_id > leader) {
+        None => Ok(()),
+        Some(entry) => {
+            let id = entry.log_id;
+            Err(Status::failed_precondition(format!("{leader} did not write entry {id}")))
+        }
+    }
+}
+
 fn failed(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
 }
@@ -68,6 +82,7 @@ impl RaftService for Service {
             leader_commit: wire::maybe_log_id_in(ask.committed)?,
             entries: ask.entries.into_iter().map(wire::entry_in).collect::<Result<_, _>>()?,
         };
+        check_leaders(&append)?;
         let reply = self.0.raft.append_entries(append).await.map_err(failed)?;
         if !matches!(reply, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
             self.0.contacts.led_by(from);

@@ -64,7 +64,7 @@ macro_rules! tables {
             pub fn load(&mut self, table: &str, key: String, row: &[u8]) -> Result<(), CodecError> {
                 match table {
                     $(stringify!($field) => self.$field.load(key, row),)*
-                    _ => Err(CodecError::Content(format!("no table `{table}` is known"))),
+                    _ => Err(CodecError::Table(table.to_owned())),
                 }
             }
         }
@@ -122,7 +122,11 @@ pub fn apply_each(
 fn apply_one(state: &mut State, proposal: &Proposal) -> Reply {
     match sessions::look(&state.sessions, &proposal.ticket) {
         Known::Done(reply) => return reply,
-        Known::Over => return Reply::Refused("this was asked and answered before".into()),
+        Known::Over => {
+            return Reply::Refused(
+                "this came so late that it is not known whether it was done before".into(),
+            );
+        }
         Known::New => {}
     }
     state.revision += 1;

@@ -22,6 +22,9 @@ pub struct Current {
     pub voters: BTreeSet<MemberId>,
     /// Who only listens.
     pub learners: BTreeSet<MemberId>,
+    /// A change of the voters has been begun and not ended, perhaps by an earlier leader: then
+    /// `voters` are the old ones and the new ones, and a majority of each is needed.
+    pub is_joint: bool,
 }
 
 /// One change of Raft's list.
@@ -57,7 +60,7 @@ pub fn next_step(
         return Some(Step::AddLearner(*member, candidate.address.clone()));
     }
     let voters = choose(members, current, leader);
-    if !voters.is_empty() && voters != current.voters {
+    if !voters.is_empty() && (voters != current.voters || current.is_joint) {
         return Some(Step::SetVoters(voters));
     }
     let gone = |m: &&MemberId| !members.contains_key(m) && !current.voters.contains(m);
@@ -121,7 +124,7 @@ mod tests {
     }
 
     fn current(voters: &[u32], learners: &[u32]) -> Current {
-        Current { voters: set(voters), learners: set(learners) }
+        Current { voters: set(voters), learners: set(learners), is_joint: false }
     }
 
     #[test]
@@ -158,6 +161,14 @@ mod tests {
         let all = members(&[2], &[], &[]);
         let step = next_step(&all, &current(&[1], &[2]), member(1));
         assert_eq!(step, Some(Step::SetVoters(set(&[2]))));
+    }
+
+    #[test]
+    fn a_change_that_an_earlier_leader_began_is_ended() {
+        let all = members(&[1, 2, 3], &[], &[]);
+        let now = Current { is_joint: true, ..current(&[1, 2, 3], &[]) };
+        let step = next_step(&all, &now, member(2));
+        assert_eq!(step, Some(Step::SetVoters(set(&[1, 2, 3]))));
     }
 
     #[test]

@@ -206,8 +206,8 @@ mod tests {
             AppendEntriesResponse::Conflict,
             AppendEntriesResponse::HigherVote(vote),
         ] {
-            let back = append_in(append_out(reply.clone())).unwrap();
-            assert_eq!(format!("{back:?}"), format!("{reply:?}"));
+            let words = format!("{reply:?}");
+            assert_eq!(format!("{:?}", append_in(append_out(reply)).unwrap()), words);
         }
     }
 

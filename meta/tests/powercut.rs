@@ -18,6 +18,8 @@ use tempfile::TempDir;
 /// In the writer's environment: its store, and the file for what is acknowledged.
 const WRITER_DIR: &str = "KRG_WRITER_DIR";
 const WRITER_ACKS: &str = "KRG_WRITER_ACKS";
+/// Set: the log only grows.
+const WRITER_GROWS: &str = "KRG_WRITER_GROWS";
 /// No writer gets so far.
 const ENDLESS: u64 = 1_000_000;
 const RUNS: u64 = 20;
@@ -97,7 +99,18 @@ struct Writer {
 
 impl Writer {
     fn start(store: &Path, acks: &Path) -> Writer {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let command = Command::new(std::env::current_exe().unwrap());
+        Writer::start_as(command, store, acks)
+    }
+
+    fn start_growing(store: &Path, acks: &Path) -> Writer {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(WRITER_GROWS, "1");
+        Writer::start_as(command, store, acks)
+    }
+
+    fn start_as(mut command: Command, store: &Path, acks: &Path) -> Writer {
+        let mut child = command
             .args(["--exact", "the_writer", "--nocapture", "--test-threads=1"])
             .env(WRITER_DIR, store)
             .env(WRITER_ACKS, acks)
@@ -162,7 +175,8 @@ fn the_writer() {
     let acks = options.open(std::env::var_os(WRITER_ACKS).unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut opened = open(Path::new(&dir), GROUP_MAIN).unwrap();
-    let written = runtime.block_on(support::write(&mut opened, ENDLESS, |index| {
+    let shorten = std::env::var_os(WRITER_GROWS).is_none();
+    let written = runtime.block_on(support::write_with(&mut opened, ENDLESS, shorten, |index| {
         acks.write_all_at(&index.to_be_bytes(), 0).unwrap();
         println!("acked {index}");
     }));
@@ -177,6 +191,9 @@ fn check(store: &Path, acked: u64) {
         support::check(&mut opened, acked).await;
         support::cut(&mut opened, acked).await;
     });
+    // What sled puts there it never makes durable.
+    let blobs = fs::read_dir(store.join("store/blobs")).unwrap().count();
+    assert_eq!(blobs, 0, "pages too long for sled's file");
 }
 
 #[test]
@@ -235,7 +252,7 @@ fn a_full_disk_is_told_and_loses_nothing() {
     let (store, ballast) = (disk.0.join("meta"), disk.0.join("ballast"));
     let mut last = 0;
     for n in 0..5 {
-        let mut writer = Writer::start(&store, &acks);
+        let mut writer = Writer::start_growing(&store, &acks);
         writer.wait(60 + 37 * n);
         // The rest of the disk goes to somebody else.
         let _ = Command::new("dd")

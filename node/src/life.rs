@@ -35,13 +35,15 @@ use krg_sys::clock::{boot_ns, page_size, ticks_per_s, wall_ns};
 use krg_sys::procfs::{HidePid, Procfs};
 use krg_types::MemberId;
 use krg_types::limits::{CERTIFICATE_BYTES_MAX, GROUP_MAIN, MESSAGE_BYTES_MAX};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::UnixListenerStream;
 
 /// Between probes of a node that answers.
@@ -50,6 +52,9 @@ const PROBE_PERIOD: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Making a cluster of one takes an agreement with oneself.
 const FOUND_MAX: Duration = Duration::from_secs(10);
+/// A port may be taken for so long by what is ending, and is tried again this often.
+const BIND_MAX: Duration = Duration::from_secs(10);
+const BIND_PAUSE: Duration = Duration::from_millis(100);
 /// Orders that wait.
 const ORDERS_MAX: usize = 16;
 
@@ -309,7 +314,7 @@ async fn talk(
     let Some(first) = first else { return };
     let (send, list) = watch::channel(first);
     let started = async {
-        let wire = UdpSocket::bind(station.config.listen).await?;
+        let wire = bind(station.config.listen).await?;
         let nudged = station.members.clone();
         let options = gossip::Options {
             own: station.meta.own(),
@@ -339,6 +344,19 @@ async fn talk(
             }
             _ => false,
         });
+    }
+}
+
+/// The socket of the life before may take a moment to be closed.
+async fn bind(at: SocketAddr) -> std::io::Result<UdpSocket> {
+    let until = Instant::now() + BIND_MAX;
+    loop {
+        match UdpSocket::bind(at).await {
+            Err(e) if e.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                sleep_until(Instant::now() + BIND_PAUSE).await;
+            }
+            bound => return bound,
+        }
     }
 }
 

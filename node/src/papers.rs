@@ -12,6 +12,7 @@ use krg_meta::command::{Command, Reply};
 use krg_meta::open::{self, OpenError, Opened};
 use krg_meta::recover::{self, Survivor};
 use krg_meta::state::STATE_VERSION;
+use krg_meta::store::StoreError;
 use krg_meta::table::{admission, trust};
 use krg_rpc::dial::Secure;
 use krg_sys::clock::wall_ns;
@@ -22,9 +23,13 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
 
 /// A node whose store is lost looks so long for a member that takes it back.
 const READMIT_MAX: Duration = Duration::from_secs(20);
+/// A store may be held for so long by what is ending, and is tried again this often.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+const CLOSE_PAUSE: Duration = Duration::from_millis(20);
 /// The program's version, as it is told to others.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
@@ -75,7 +80,7 @@ pub async fn take_up(config: &Config, hostname: &str) -> Result<Papers> {
         Some(identity) => identity,
         None => found(config)?,
     };
-    match open_store(dir, identity.member)? {
+    match open_store_soon(dir, identity.member).await? {
         Store::There(opened) => papers(config, identity, opened, None),
         Store::Lost(quarantined) => {
             let alone = identity.founders.iter().all(|f| f.member == identity.member);
@@ -163,6 +168,24 @@ fn marker(state_dir: &Path) -> PathBuf {
     state_dir.join("meta").join("member")
 }
 
+/// The same for a store that the life before may still be closing.
+async fn open_store_soon(state_dir: &Path, member: MemberId) -> Result<Store> {
+    let until = Instant::now() + CLOSE_MAX;
+    loop {
+        let opened = open_store(state_dir, member);
+        let held = |e: &anyhow::Error| {
+            let error = e.downcast_ref::<OpenError>();
+            matches!(error, Some(OpenError::Unavailable { error: StoreError::Held(_), .. }))
+        };
+        match opened {
+            Err(e) if held(&e) && Instant::now() < until => {
+                sleep_until(Instant::now() + CLOSE_PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
 fn open_store(state_dir: &Path, member: MemberId) -> Result<Store> {
     let (dir, marker) = (store_dir(state_dir, member), marker(state_dir));
     let known = fs::read_to_string(&marker).unwrap_or_default();
@@ -245,7 +268,7 @@ fn write_synced(path: &Path, text: &str) -> Result<()> {
 pub async fn survive(config: &Config) -> Result<()> {
     let dir = &config.state_dir;
     let old = Identity::load(dir)?.context("this node is of no cluster")?;
-    let Store::There(opened) = open_store(dir, old.member)? else {
+    let Store::There(opened) = open_store_soon(dir, old.member).await? else {
         bail!("this node's own store is lost: recover another node, or restore a backup");
     };
     let mut survivor = recover::read(opened, old.member).await?;

@@ -29,6 +29,9 @@ const SILENCE_MAX: Duration = Duration::from_millis(500);
 const READER_WAITS_MAX: Duration = Duration::from_millis(800);
 /// A subscription nobody used for so long is ended: no viewer, no work.
 const IDLE_MAX: Duration = Duration::from_secs(10);
+/// A stamp so far ahead of its node's clock, ns, is from before that node was booted again. Less
+/// than that is how far two clocks run apart between probes.
+const AHEAD_MAX_NS: i128 = 1_000_000_000;
 
 /// All nodes as this viewer knows them.
 pub struct Gather {
@@ -182,12 +185,14 @@ impl Gather {
     }
 
     /// The age of a value taken at `stamp_ns` of the node's clock, ns; never understated, and
-    /// `None` while the clocks have not been compared or there is no value.
+    /// `None` while the clocks have not been compared, if there is no value, or if it is of the
+    /// clock that the node had before it was booted again.
     pub fn age_ns(&self, peer: &Peer, stamp_ns: u64) -> Option<u64> {
         let offset = peer.boot_offset_ns?.most_ns;
         let now = i128::from(boot_ns()) + i128::from(offset);
         let age = now - i128::from(stamp_ns);
-        (stamp_ns != 0).then(|| u64::try_from(age.max(0)).unwrap_or(u64::MAX))
+        let known = stamp_ns != 0 && age > -AHEAD_MAX_NS;
+        known.then(|| u64::try_from(age.max(0)).unwrap_or(u64::MAX))
     }
 
     /// The same for a node's number.

@@ -1,6 +1,9 @@
 //! What the tests of the whole share: the programs as built, a lab that ends with its test, and
 //! one way to skip.
 
+pub mod load;
+pub mod talk;
+
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
@@ -187,6 +190,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let line = "tail -n 40 /var/log/krgd.log";
+            let logs = ["lab", "exec", "--name", &self.name, "--all", "--", "sh", "-c", line];
+            eprintln!("{}", run(krg().args(logs)).out);
+        }
         let said = run(krg().args(["lab", "stop", "--name", &self.name]));
         if !std::thread::panicking() {
             said.ok();

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 /// Between two writes of one writer.
 const PACE: Duration = Duration::from_millis(10);
@@ -104,7 +104,7 @@ impl Load {
         for node in nodes.iter().copied() {
             let (s, stop) = (shared.clone(), stopped.clone());
             tasks.push(runtime.spawn(until(stop.clone(), write(s.clone(), node, stop.clone()))));
-            tasks.push(runtime.spawn(until(stop.clone(), read(s, node))));
+            tasks.push(runtime.spawn(read(s, node, stop)));
         }
         // Watchers stay to the end: they are to see the last write too.
         for node in nodes.iter().copied() {
@@ -175,12 +175,11 @@ impl Load {
 async fn until(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()>) {
     let stopped = async {
         let _ = stop.wait_for(|stop| *stop).await;
-        tokio::time::timeout(WRITE_MAX + Duration::from_secs(2), std::future::pending::<()>())
-            .await
+        sleep_until(tokio::time::Instant::now() + WRITE_MAX + Duration::from_secs(2)).await;
     };
     tokio::select! {
         () = work => {}
-        _ = stopped => {}
+        () = stopped => {}
     }
 }
 
@@ -216,17 +215,14 @@ async fn write(shared: Arc<Shared>, node: u32, stop: watch::Receiver<bool>) {
     }
 }
 
-async fn read(shared: Arc<Shared>, node: u32) {
+async fn read(shared: Arc<Shared>, node: u32, stop: watch::Receiver<bool>) {
     let mut ticks = interval(READ_PACE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut talk = None::<Talk>;
-    loop {
+    while !*stop.borrow() {
         ticks.tick().await;
         let Some(to) = &talk else {
             talk = Talk::to(&shared.lab, node).await.ok();
-            if shared_is_over(&shared, &talk) {
-                return;
-            }
             continue;
         };
         let begun = Instant::now();
@@ -239,11 +235,6 @@ async fn read(shared: Arc<Shared>, node: u32) {
             Err(_) => talk = None,
         }
     }
-}
-
-/// The lab is gone: nobody will answer any more.
-fn shared_is_over(shared: &Shared, talk: &Option<Talk>) -> bool {
-    talk.is_none() && !std::path::Path::new(&format!("/run/krg-lab/{}", shared.lab)).exists()
 }
 
 async fn watch_node(shared: Arc<Shared>, node: u32) {

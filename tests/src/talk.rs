@@ -1,6 +1,7 @@
 //! A node's krgd, asked over its unix socket from outside: what a test asks many times a second
 //! must not cost the start of a program each.
 
+use crate::{Lab, within};
 use krg_rpc::local;
 use krg_rpc::proto::control::control_client::ControlClient;
 use krg_rpc::proto::control::{
@@ -11,10 +12,13 @@ use krg_rpc::tonic::transport::Channel;
 use krg_types::limits::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 /// A question that should be answered at once may take so long.
 pub const ASK_MAX: Duration = Duration::from_secs(3);
+/// Somebody leads after this.
+const LEADER_MAX: Duration = Duration::from_secs(10);
 
 /// One node's krgd.
 #[derive(Clone, Debug)]
@@ -106,6 +110,38 @@ impl Talk {
         let ask = StatusRequest { version: PROTOCOL_VERSION };
         answered(timeout(ASK_MAX, self.client().status(ask)).await)
     }
+}
+
+/// Asks one node one thing.
+///
+/// # Errors
+/// In words.
+pub fn ask<T, F: Future<Output = Result<T, String>>>(
+    lab: &Lab,
+    node: u32,
+    question: impl FnOnce(Talk) -> F,
+) -> Result<T, String> {
+    let runtime =
+        Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(async { question(Talk::to(&lab.name, node).await?).await })
+}
+
+/// How the cluster stands, as seen from a node.
+///
+/// # Errors
+/// In words.
+pub fn cluster(lab: &Lab, node: u32) -> Result<ClusterReply, String> {
+    ask(lab, node, |talk| async move { talk.cluster().await })
+}
+
+/// Who leads, as soon as one of these nodes knows.
+#[track_caller]
+pub fn leader(lab: &Lab, nodes: &[u32]) -> u32 {
+    within(LEADER_MAX, || {
+        let said = nodes.iter().map(|node| cluster(lab, *node));
+        let known = said.flatten().find(|c| !c.stale && c.leader.is_some());
+        known.and_then(|c| c.leader).ok_or("nobody leads".to_owned())
+    })
 }
 
 type Asked<T> = Result<

@@ -60,8 +60,6 @@ pub const COMMAND_BYTES_MAX: usize = 64 << 10;
 pub const BATCH_BYTES_MAX: usize = 128 << 10;
 /// Bytes of one snapshot of a group's state.
 pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
-/// Longest value in the store, bytes; what is longer is kept in parts.
-pub const STORED_VALUE_BYTES_MAX: usize = 16 << 10;
 /// A certificate or a request for one, bytes.
 pub const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
 /// Certificate authorities trusted at once.

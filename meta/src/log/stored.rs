@@ -144,7 +144,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..99)) {
+        fn any_bytes_are_read_without_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..99),
+        ) {
             prop_assert!(decode_payload(&bytes).is_err());
             prop_assert!(decode_entry(&bytes).is_err());
         }

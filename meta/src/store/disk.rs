@@ -36,7 +36,7 @@ pub struct SledStore {
     /// Why nothing more is taken.
     poison: Mutex<Option<String>>,
     /// Locked while the store is open.
-    _lock: File,
+    lock: Option<File>,
 }
 
 /// Takes the lock of a store's directory, a file next to it.
@@ -87,7 +87,7 @@ impl SledStore {
             mark: open(dir.join("mark"))?,
             newest: Mutex::new(0),
             poison: Mutex::default(),
-            _lock: lock,
+            lock: Some(lock),
         };
         let newest = store.call(|db| db.get(NUMBER_KEY))?;
         let newest = newest.map_or(Ok(0), |n| number(&n))?;
@@ -210,9 +210,18 @@ impl Store for SledStore {
 
 impl Drop for SledStore {
     fn drop(&mut self) {
-        // sled writes when it is dropped, and that too may end in a panic.
         let db = self.db.take();
-        if let Err(error) = caught(|| Ok(drop(db))) {
+        if self.check().is_err() {
+            // sled would try to write again, and waits for ever if it cannot. It is left as it
+            // is, with the lock, until this process ends.
+            std::mem::forget((db, self.lock.take()));
+            return;
+        }
+        // sled writes when it is dropped, and that too may end in a panic.
+        if let Err(error) = caught(|| {
+            drop(db);
+            Ok(())
+        }) {
             tracing::warn!(%error, "the store was not closed well");
         }
     }
@@ -232,7 +241,10 @@ fn make(dir: &Path) -> Result<(), StoreError> {
     let store = new.join("store");
     let db = open_sled(&store)?;
     caught(|| db.flush())?;
-    caught(|| Ok(drop(db)))?;
+    caught(|| {
+        drop(db);
+        Ok(())
+    })?;
     let place = || -> io::Result<()> {
         for entry in fs::read_dir(&store)?.chain(fs::read_dir(&new)?) {
             File::open(entry?.path())?.sync_all()?;
@@ -281,6 +293,7 @@ fn trouble(error: sled::Error) -> StoreError {
     let text = error.to_string();
     match &error {
         sled::Error::Io(e) => match e.kind() {
+            _ if text.contains("could not acquire lock") => StoreError::Held("its file".into()),
             _ if text.contains("StorageFull") => StoreError::Full(text),
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData

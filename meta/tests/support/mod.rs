@@ -72,9 +72,15 @@ pub fn state(index: u64) -> State {
 }
 
 /// Appends and applies entries up to `last`; tells each index when it is acknowledged.
-pub async fn write(
+pub async fn write(opened: &mut Opened, last: u64, acked: impl FnMut(u64)) -> Result<(), String> {
+    write_with(opened, last, true, acked).await
+}
+
+/// The same; `shorten`: with snapshots, behind which the log is dropped.
+pub async fn write_with(
     opened: &mut Opened,
     last: u64,
+    shorten: bool,
     mut acked: impl FnMut(u64),
 ) -> Result<(), String> {
     let text = |e: krg_meta::raft::StorageError| e.to_string();
@@ -98,7 +104,7 @@ pub async fn write(
         acked(next);
         machine.apply([entry(next)]).await.map_err(text)?;
         log.save_committed(Some(place(next))).await.map_err(text)?;
-        if next % SNAPSHOT.0 == 0 && next > 0 {
+        if shorten && next % SNAPSHOT.0 == 0 && next > 0 {
             let mut builder = machine.get_snapshot_builder().await;
             builder.build_snapshot().await.map_err(text)?;
             log.purge(place(next - SNAPSHOT.1)).await.map_err(text)?;

@@ -143,8 +143,12 @@ fn refuse<T>(words: impl Into<String>) -> Result<T, Status> {
 
 /// Is this node the only member?
 fn is_alone(station: &Station) -> bool {
-    let view = station.meta.view();
-    view.state.members().all(|(member, _)| member == station.meta.own())
+    let (view, own) = (station.meta.view(), station.meta.own());
+    // Until this node has its copy, what it was told when it joined.
+    match view.state.member(own) {
+        Some(_) => view.state.members().all(|(member, _)| member == own),
+        None => station.home.identity().founders.iter().all(|f| f.member == own),
+    }
 }
 
 /// Gives the cluster of one its name, its session, its number.

@@ -9,6 +9,7 @@ use krg_meta::table::{Change, Row, decode_row};
 use krg_meta::watch::{Event, Notice};
 use krg_rpc::proto::control as wire;
 use krg_rpc::tonic::{Response, Status};
+use krg_types::limits::MESSAGE_BYTES_MAX;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,6 +19,8 @@ use tokio_stream::wrappers::ReceiverStream;
 const TIMEOUT_MS: u32 = 8_000;
 /// And with one, this at most.
 const TIMEOUT_MS_MAX: u32 = 600_000;
+/// Bytes of one answer.
+const LIST_MAX: usize = MESSAGE_BYTES_MAX / 4 * 3;
 /// Events that a slow reader may be behind before the feed keeps them.
 const EVENTS_MAX: usize = 256;
 
@@ -27,9 +30,14 @@ pub async fn get(station: &Station, ask: wire::ConfigGetRequest) -> Answer<wire:
         true => station.meta.view_linearizable().await.map_err(failed)?,
         false => station.meta.view(),
     };
+    let pairs = pairs(&view, &ask.key, ask.prefix);
+    if pairs.iter().map(|pair| pair.key.len() + pair.value.len() + 32).sum::<usize>() > LIST_MAX {
+        let words = "these are too many for one answer: ask for a longer prefix";
+        return Err(Status::out_of_range(words));
+    }
     let standing = station.meta.standing();
     Ok(Response::new(wire::ConfigReply {
-        pairs: pairs(&view, &ask.key, ask.prefix),
+        pairs,
         revision: view.state.revision,
         stale: standing.stale && !ask.linearizable,
         leader_age_ms: standing.leader_age.map(|age| age.as_millis() as u64),
