@@ -57,6 +57,23 @@ test: ## install what the tests need, then formatting, lints, build and every te
 	$(call say,the clusters once more$(,) with newer kernel features masked)
 	KRG_MASK=all $(CARGO) test -p krg-tests --test tools --test faults --test lab --test input
 
+# Only here is tokio built with `tokio_unstable`, in a folder of its own: with it the order in which
+# a `select!` looks at what is ready follows from the seed, and the same seed gives the same run.
+SIM := RUSTFLAGS="$(RUSTFLAGS) --cfg tokio_unstable" CARGO_TARGET_DIR="$(TARGET_DIR)/sim" \
+	KRG_SIM_EXACT=1
+
+.PHONY: sim
+sim: ## simulate the agreement: SEEDS=10000, or KRG_SIM_SEED=... for one again, or KRG_SIM_S=100
+	$(SIM) KRG_SIM_SEEDS="$(SEEDS)" $(CARGO) test -p krg-tests --test sim -- --nocapture
+
+.PHONY: soak
+soak: ## clusters under faults and load for two hours (KRG_SOAK_S seconds), and 200 power cuts
+	$(call say,setup: the tools that the tests run)
+	@scripts/setup.sh test
+	$(CARGO) build --workspace
+	$(CARGO) test -p krg-tests --test soak -- --ignored --nocapture
+	KRG_POWERCUTS=200 $(CARGO) test -p krg-meta --test powercut
+
 .PHONY: demo
 demo: ## a three-node cluster on this host: start it, look at it, stop it
 	$(call say,setup: what the demo needs)

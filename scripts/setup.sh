@@ -8,8 +8,8 @@
 set -euo pipefail
 
 readonly RUN_PACKAGES=(iproute2 procps util-linux)
-readonly TEST_PACKAGES=(psmisc htop lsof sysstat bsdextrautils tmux strace jq glances
-    python3-psutil prometheus-node-exporter)
+readonly TEST_PACKAGES=(e2fsprogs mount psmisc htop lsof sysstat bsdextrautils tmux strace jq
+    glances python3-psutil prometheus-node-exporter curl openssl)
 readonly BENCH_PACKAGES=(etcd-server etcd-client)
 # Not in every release of every Debian-like system; a test of one of them says if it is absent.
 readonly EXTRA_PACKAGES=(btop)

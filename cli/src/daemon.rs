@@ -7,6 +7,7 @@ use krg_rpc::proto::control::{MountProcRequest, StatusReply, StatusRequest};
 use krg_rpc::status::why;
 use krg_rpc::tonic::transport::Channel;
 use krg_rpc::tonic::{Code, Response, Status, Streaming};
+use krg_sys::process;
 use krg_types::limits::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
@@ -62,7 +63,10 @@ pub fn follow<T>(
         };
         let mut stream = reply.into_inner();
         while let Some(message) = stream.message().await.map_err(|s| said(&s))? {
+            // What is printed here may go to a `head` that has seen enough.
+            process::default_sigpipe();
             each(message)?;
+            process::ignore_sigpipe();
         }
         Ok(())
     })
@@ -70,7 +74,11 @@ pub fn follow<T>(
 
 /// Runs something that talks to krgd.
 pub fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    // krgd may close the connection first, when it ends or begins anew: that is no reason to die.
+    process::ignore_sigpipe();
+    let done = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work);
+    process::default_sigpipe();
+    done
 }
 
 /// Connects to krgd.

@@ -15,6 +15,7 @@ use krg_rpc::tonic::{self, Request, Response, Status};
 use krg_types::limits::{
     ADDRESS_BYTES_MAX, CERTIFICATE_BYTES_MAX, NAME_BYTES_MAX, PROTOCOL_VERSION,
 };
+use krg_types::version::understood;
 use krg_types::{MemberId, NodeId};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -96,7 +97,7 @@ fn applicant(ask: &JoinRequest) -> Result<Applicant, Status> {
 }
 
 fn check(ask: &JoinRequest) -> Result<(), Status> {
-    if ask.version != PROTOCOL_VERSION {
+    if !understood(ask.version) {
         return Err(Status::failed_precondition(format!(
             "protocol version {}, this cluster speaks {PROTOCOL_VERSION}: install the same krg",
             ask.version

@@ -131,21 +131,36 @@ impl Home {
         })
     }
 
-    /// Keeps the keys (PEM) of those authorities that are trusted; none: drops all it has.
+    /// Keeps further keys (PEM), of those authorities that are trusted.
     ///
     /// # Errors
     /// When they cannot be kept.
     pub fn keep_keys(&self, keys: &[String]) -> Result<(), HomeError> {
         let mut own = self.lock();
+        let has = own.cas.clone().unwrap_or_default();
         let mut cas = Vec::new();
         for authority in &own.authorities {
             let certificate = crate::ca::certificate_pem(authority);
+            let had = has.iter().find(|ca| ca.certificate_der() == &authority[..]).cloned();
             // A key that fits no trusted authority is of one that is over.
-            cas.extend(keys.iter().find_map(|key| Ca::from_pem(&certificate, key).ok()));
+            let new = || keys.iter().find_map(|key| Ca::from_pem(&certificate, key).ok());
+            cas.extend(had.or_else(new));
         }
         let cas = (!cas.is_empty()).then_some(cas);
         if own.cas != cas {
             own.set_ca_keys(&self.dir, cas)?;
+        }
+        Ok(())
+    }
+
+    /// Gives up all keys.
+    ///
+    /// # Errors
+    /// When the files cannot be changed.
+    pub fn drop_keys(&self) -> Result<(), HomeError> {
+        let mut own = self.lock();
+        if own.cas.is_some() {
+            own.set_ca_keys(&self.dir, None)?;
         }
         Ok(())
     }

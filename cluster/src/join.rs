@@ -95,23 +95,26 @@ pub async fn join(address: &str, token: &Token, ask: &Ask) -> Result<(Identity, 
     }
 }
 
-/// Comes back as a new member after the store was lost: asks `others` in turn until one of them
-/// can do it, for at most `limit`.
+/// Comes back as a new member after the store of `old` was lost: asks the others in turn until one
+/// of them can do it, for at most `limit`.
 ///
 /// # Errors
 /// The last one's reason.
 pub async fn readmit(
     dial: &dyn Dial,
-    others: &[(MemberId, String)],
+    old: &Identity,
     ask: &Ask,
     limit: Duration,
 ) -> Result<Identity, JoinError> {
     let deadline = Instant::now() + limit;
-    let key = ca::new_key()?;
+    let others: Vec<&Founder> =
+        old.founders.iter().filter(|founder| founder.member != old.member).collect();
+    // The key stays: by it the others know who asks, also if an answer was lost on its way.
+    let key = old.key_pkcs8_der.clone();
     let request = request(ask, ca::csr(&key)?);
     loop {
         let mut last = JoinError::Refused("no other member is known".into());
-        for (member, address) in others {
+        for Founder { member, address, .. } in &others {
             let client = &mut JoinClient::new(dial.channel(*member, address));
             let why = match timeout(TRY_MAX, client.readmit(request.clone())).await {
                 Ok(Ok(reply)) => return Ok(read(reply.into_inner(), key, ask)?.0),

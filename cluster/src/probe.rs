@@ -6,6 +6,7 @@ use krg_rpc::proto::member::ProbeRequest;
 use krg_rpc::proto::member::member_client::MemberClient;
 use krg_rpc::status::RpcError;
 use krg_types::limits::{NAME_BYTES_MAX, PROTOCOL_VERSION};
+use krg_types::version::understood;
 use krg_types::{MemberId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -151,7 +152,7 @@ async fn probe(
         .map_err(|status| RpcError::from_status(id, &status))?
         .into_inner();
     let got = (asking.boot_ns)();
-    if reply.node != id.get() || reply.version != PROTOCOL_VERSION {
+    if reply.node != id.get() || !understood(reply.version) {
         let why = format!("it says it is node {} of version {}", reply.node, reply.version);
         return Err(RpcError::Refused(id, why));
     }

@@ -144,7 +144,7 @@ impl Upkeep {
                 node.is_some_and(|n| wanted.iter().all(|w| n.keys.contains(w)))
             };
             if !voters.is_empty() && voters.iter().all(holds) {
-                if let Err(e) = self.home.keep_keys(&[]) {
+                if let Err(e) = self.home.drop_keys() {
                     tracing::error!(error = %e, "the authority's key cannot be given up");
                 }
                 held.clear();
@@ -160,17 +160,13 @@ impl Upkeep {
 
     async fn fetch_keys(&self, voters: &BTreeSet<MemberId>, wanted: &BTreeSet<String>) {
         let own = self.meta.own();
-        let mut keys = self.home.authority_keys();
         for voter in voters.iter().filter(|voter| **voter != own) {
             let Some(address) = self.address(*voter) else { continue };
             let mut client = RaftClient::new(self.dial.channel(*voter, &address));
             let envelope = Some(krg_meta::wire::envelope(GROUP_MAIN, own, *voter));
             let asked = client.authority_keys(AuthorityKeysRequest { envelope });
             if let Ok(Ok(reply)) = timeout(ASK_MAX, asked).await {
-                keys.extend(reply.into_inner().keys);
-                keys.sort_unstable();
-                keys.dedup();
-                if let Err(e) = self.home.keep_keys(&keys) {
+                if let Err(e) = self.home.keep_keys(&reply.into_inner().keys) {
                     tracing::error!(error = %e, "the authority's key cannot be kept");
                 }
                 let held: BTreeSet<String> = self.home.can_sign_for().into_iter().collect();

@@ -7,6 +7,10 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// A leader that was last heard this long ago may be none any more: reads are stale. So is one
+/// that has not heard a majority for as long.
+pub const STALE_AFTER: Duration = Duration::from_secs(2);
+
 /// Last words of everybody.
 #[derive(Debug, Default)]
 pub struct Contacts {

@@ -1,7 +1,7 @@
 //! One member's part in the agreement: the handle that the rest of the daemon holds.
 
 use crate::command::{Command, Reply};
-use crate::contact::Contacts;
+use crate::contact::{Contacts, STALE_AFTER};
 use crate::error::MetaError;
 use crate::log::LogStore;
 use crate::network::Network;
@@ -39,8 +39,6 @@ const ENTRIES_PER_SNAPSHOT: u64 = 10_000;
 const ENTRIES_KEPT: u64 = 2_000;
 /// A read that must be up to date waits so long for the leader.
 const READ_MAX: Duration = Duration::from_secs(2);
-/// A leader that was last heard this long ago may be none any more: reads are stale.
-const STALE_AFTER: Duration = Duration::from_secs(2);
 
 /// What a member needs to take part.
 pub struct Options {

@@ -1,6 +1,6 @@
 //! Raft's messages to other members, over gRPC.
 
-use crate::contact::Contacts;
+use crate::contact::{Contacts, STALE_AFTER};
 use crate::published::Published;
 use crate::raft::{Types, Vote};
 use crate::wire;
@@ -55,6 +55,19 @@ impl Network {
     fn address(&self, target: MemberId, otherwise: &str) -> String {
         let view = self.published.load();
         view.state.member(target).map_or(otherwise, |n| &n.address).to_owned()
+    }
+}
+
+impl Network {
+    /// Has a majority of the voters answered this member lately, itself included?
+    fn has_majority(&self) -> bool {
+        let view = self.published.load();
+        let heard = |voter: &MemberId| {
+            let silent = self.contacts.silent_for(*voter);
+            *voter == self.own || silent.is_some_and(|silent| silent < STALE_AFTER)
+        };
+        let voters: Vec<MemberId> = view.membership.membership().voter_ids().collect();
+        2 * voters.iter().filter(|voter| heard(voter)).count() > voters.len()
     }
 }
 
@@ -157,6 +170,7 @@ impl RaftNetwork<Types> for Link {
             prev: rpc.prev_log_id.as_ref().map(wire::log_id_out),
             committed: rpc.leader_commit.as_ref().map(wire::log_id_out),
             entries,
+            majority: self.network.has_majority(),
         };
         let reply = self.client().append(request).await;
         self.under_way = false;

@@ -4,7 +4,7 @@
 use crate::command::{Batch, Command, Proposal, Reply, Ticket};
 use crate::open::Opened;
 use crate::published::View;
-use crate::raft::{LogId, StorageError, StoredMembership};
+use crate::raft::{LogId, StorageError, StoredMembership, Vote};
 use crate::snapshot;
 use crate::state::{self, State};
 use krg_types::MemberId;
@@ -113,6 +113,8 @@ impl Survivor {
         let view = View { state, applied: Some(at), membership };
         let bytes = snapshot::encode(&view).map_err(|e| RecoverError::Refused(e.to_string()))?;
         let meta = snapshot::meta_of(&view);
+        // Older than its own log a vote cannot be.
+        fresh.log.save_vote(&Vote::new(self.term + 1, member)).await?;
         fresh.machine.install_snapshot(&meta, Box::new(bytes)).await?;
         fresh.log.purge(at).await?;
         Ok(())

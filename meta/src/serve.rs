@@ -14,7 +14,7 @@ use krg_rpc::tonic::{self, Request, Response, Status, Streaming};
 use krg_types::MemberId;
 use krg_types::limits::{BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use openraft::Snapshot;
-use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ impl RaftService for Service {
     ) -> Result<Response<proto::AppendReply>, Status> {
         let (_, extensions, ask) = request.into_parts();
         let from = self.from(ask.envelope, &extensions)?;
-        let vote = wire::vote_in(ask.vote)?;
+        let (vote, majority) = (wire::vote_in(ask.vote)?, ask.majority);
         let append = AppendEntriesRequest::<Types> {
             vote,
             prev_log_id: wire::maybe_log_id_in(ask.prev)?,
@@ -84,7 +84,7 @@ impl RaftService for Service {
         };
         check_leaders(&append)?;
         let reply = self.0.raft.append_entries(append).await.map_err(failed)?;
-        if !matches!(reply, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
+        if majority && !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
             self.0.contacts.led_by(from);
         }
         Ok(Response::new(wire::append_out(reply)))
@@ -199,4 +199,33 @@ async fn all(
     asked: impl Iterator<Item = impl Future<Output = Result<Reply, MetaError>>>,
 ) -> Result<Vec<Reply>, MetaError> {
     futures_util::future::try_join_all(asked).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Entry, LogId, Vote};
+    use krg_types::NodeId;
+    use openraft::{CommittedLeaderId, EntryPayload};
+
+    #[test]
+    fn entries_of_a_later_leader_are_refused() {
+        let member = |n| MemberId::new(NodeId::new(n).unwrap(), 1);
+        let append = |terms: &[u64]| AppendEntriesRequest::<Types> {
+            vote: Vote::new_committed(25, member(1)),
+            prev_log_id: None,
+            leader_commit: None,
+            entries: terms
+                .iter()
+                .zip(1..)
+                .map(|(term, index)| Entry {
+                    log_id: LogId::new(CommittedLeaderId::new(*term, member(1)), index),
+                    payload: EntryPayload::Blank,
+                })
+                .collect(),
+        };
+        assert!(check_leaders(&append(&[])).is_ok());
+        assert!(check_leaders(&append(&[1, 24, 25])).is_ok());
+        assert!(check_leaders(&append(&[25, 27])).is_err());
+    }
 }

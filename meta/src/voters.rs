@@ -93,8 +93,9 @@ fn choose(
     let wanted = voters_wanted(members.len());
     // A number of voters that is even bears no more losses than one fewer, so a learner is taken
     // in only when the count becomes odd with it. Voters that are there are not dropped for that.
+    let standing = members.keys().filter(|m| current.voters.contains(m)).count();
     let count = match ranked.len().min(wanted) {
-        n if n % 2 == 0 && n > 0 && n < wanted => n - 1,
+        n if n % 2 == 0 && n < wanted && n > standing => n - 1,
         n => n,
     };
     ranked.into_iter().take(count).map(|(_, member)| member).collect()
@@ -169,6 +170,20 @@ mod tests {
         let now = Current { is_joint: true, ..current(&[1, 2, 3], &[]) };
         let step = next_step(&all, &now, member(2));
         assert_eq!(step, Some(Step::SetVoters(set(&[1, 2, 3]))));
+    }
+
+    #[test]
+    fn a_voter_that_comes_back_as_another_costs_no_other_its_vote() {
+        let (one, two, old) = (member(1), member(2), member(3));
+        let new = MemberId::new(NodeId::new(3).unwrap(), 99);
+        let mut all = members(&[1, 2], &[], &[]);
+        let behind = Candidate { address: "node3".into(), healthy: true, caught_up: false };
+        all.insert(new, behind);
+        let now = Current { voters: [one, two, old].into(), learners: [new].into(), is_joint: false };
+        assert_eq!(next_step(&all, &now, one), Some(Step::SetVoters([one, two].into())));
+        all.insert(new, Candidate { caught_up: true, ..all[&new].clone() });
+        let now = Current { voters: [one, two].into(), learners: [new, old].into(), is_joint: false };
+        assert_eq!(next_step(&all, &now, one), Some(Step::SetVoters([one, two, new].into())));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use krg_rpc::proto::raft as proto;
 use krg_rpc::tonic::Status;
 use krg_types::MemberId;
 use krg_types::limits::PROTOCOL_VERSION;
+use krg_types::version::understood;
 use openraft::raft::{AppendEntriesResponse, VoteResponse};
 use openraft::{BasicNode, CommittedLeaderId, LeaderId};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub fn check(
 ) -> Result<MemberId, Status> {
     let refuse = |words: String| Err(Status::failed_precondition(words));
     let Some(envelope) = envelope else { return refuse("a message without its envelope".into()) };
-    if envelope.version != PROTOCOL_VERSION {
+    if !understood(envelope.version) {
         let theirs = envelope.version;
         return refuse(format!("protocol version {theirs}, this node speaks {PROTOCOL_VERSION}"));
     }

@@ -10,11 +10,13 @@ mod tokens;
 
 use crate::life::{Station, Turn};
 use krg_meta::MetaError;
+use krg_meta::command::{Command, Reply};
 use krg_rpc::proto::control as wire;
 use krg_rpc::proto::control::control_server::Control;
 use krg_rpc::tonic::transport::server::UdsConnectInfo;
 use krg_rpc::tonic::{self, Request, Response, Status, Streaming};
 use krg_types::limits::PROTOCOL_VERSION;
+use krg_types::version::understood;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,9 +35,9 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
 
 fn check_version(version: u32) -> Result<(), Status> {
-    match version {
-        PROTOCOL_VERSION => Ok(()),
-        _ => Err(Status::failed_precondition(format!(
+    match understood(version) {
+        true => Ok(()),
+        false => Err(Status::failed_precondition(format!(
             "krg of another version: it speaks {version}, krgd {PROTOCOL_VERSION}"
         ))),
     }
@@ -63,6 +65,17 @@ fn failed(error: MetaError) -> Status {
         MetaError::Refused(words) => Status::failed_precondition(words),
         MetaError::Busy | MetaError::NoMajority(_) => Status::unavailable(error.to_string()),
         other => Status::internal(other.to_string()),
+    }
+}
+
+/// Has it agreed on. Whoever asks this node next sees what this node has said was done.
+async fn agree(station: &Station, command: Command) -> Result<(), Status> {
+    let reply = station.meta.propose(command, CHANGE_MAX).await.map_err(failed)?;
+    match reply {
+        Reply::Done(revision) => {
+            station.meta.wait_revision(revision, CHANGE_MAX).await.map_err(failed)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -151,8 +164,8 @@ impl Control for Service {
         &self,
         ask: Request<wire::RotateCaRequest>,
     ) -> Answer<Self::RotateCaStream> {
-        change(ask, |a| a.version)?;
-        cluster::rotate_ca(self.0.clone()).await
+        let ask = change(ask, |a| a.version)?;
+        cluster::rotate_ca(self.0.clone(), ask.force).await
     }
 
     async fn nodes_add(

@@ -101,11 +101,11 @@ fn run(args: Args) -> anyhow::Result<u8> {
     }
     let config = config::Config::load(args.config.as_deref())?;
     if args.check {
-        print!("{}", config.to_toml()?);
+        print!("{}", wire::complete(config)?.to_toml()?);
         return Ok(0);
     }
     match args.command {
         Some(Command::MountProc { path }) => mount_process::run(&config, &path).map(|()| 0),
-        _ => wire::run(config, args.config),
+        _ => wire::run(wire::complete(config)?, args.config),
     }
 }

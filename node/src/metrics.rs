@@ -52,30 +52,26 @@ fn agreement(registry: &mut Registry, station: &Station) {
     let left_s = station.home.identity().not_after_unix_s() as f64 - station.home.wall_s() as f64;
     let list = raft.membership_config.membership();
     let numbers = [
-        ("raft_term", "The current term.", raft.current_term as f64),
-        ("raft_last_log", "The last entry of the log.", raft.last_log_index.unwrap_or(0) as f64),
-        ("raft_applied", "The last applied entry.", view.applied_index() as f64),
+        ("raft_term", "The current term", raft.current_term as f64),
+        ("raft_last_log", "The last entry of the log", raft.last_log_index.unwrap_or(0) as f64),
+        ("raft_applied", "The last applied entry", view.applied_index() as f64),
         (
             "raft_snapshot",
-            "The last entry of the snapshot.",
+            "The last entry of the snapshot",
             raft.snapshot.map_or(0, |i| i.index) as f64,
         ),
-        ("raft_leader", "The node that leads; 0: none is known.", f64::from(leader)),
+        ("raft_leader", "The node that leads; 0: none is known", f64::from(leader)),
         (
             "raft_leads",
-            "1 on the leader.",
+            "1 on the leader",
             f64::from(u8::from(standing.leader == Some(station.meta.own()))),
         ),
-        ("raft_stale", "1 while reads may be behind.", f64::from(u8::from(standing.stale))),
-        ("raft_leader_age_seconds", "Since the leader was heard.", age),
-        ("raft_voters", "Members that vote.", list.voter_ids().count() as f64),
-        ("state_revision", "Changes of the state.", view.state.revision as f64),
-        (
-            "state_version",
-            "The version of the state.",
-            f64::from(view.state.info().state_version),
-        ),
-        ("certificate_left_seconds", "Until this node's certificate ends.", left_s),
+        ("raft_stale", "1 while reads may be behind", f64::from(u8::from(standing.stale))),
+        ("raft_leader_age_seconds", "Since the leader was heard", age),
+        ("raft_voters", "Members that vote", list.voter_ids().count() as f64),
+        ("state_revision", "Changes of the state", view.state.revision as f64),
+        ("state_version", "The version of the state", f64::from(view.state.info().state_version)),
+        ("certificate_left_seconds", "Until this node's certificate ends", left_s),
     ];
     for (name, help, value) in numbers {
         put(registry, name, help, value);
@@ -93,21 +89,21 @@ fn nodes(registry: &mut Registry, station: &Station) {
             age.get_or_create(&label()).set(load.age_ms as f64 / 1e3);
         }
     }
-    registry.register("node_online", "1 while the node answers and takes part.", online);
-    registry.register("node_rtt_seconds", "The last probe's round trip.", rtt);
-    registry.register("node_load_age_seconds", "How old the node's load vector is.", age);
+    registry.register("node_online", "1 while the node answers and takes part", online);
+    registry.register("node_rtt_seconds", "The last probe's round trip", rtt);
+    registry.register("node_load_age_seconds", "How old the node's load vector is", age);
 }
 
 fn gossip(registry: &mut Registry, station: &Station) {
     let Some(totals) = station.gossip.get().map(|gossip| gossip.totals()) else { return };
     let numbers = [
-        ("gossip_sent_packets", "Packets sent.", totals.sent_packets),
-        ("gossip_sent_bytes", "Their bytes.", totals.sent_bytes),
-        ("gossip_received_packets", "Packets believed.", totals.received_packets),
-        ("gossip_received_bytes", "Their bytes.", totals.received_bytes),
+        ("gossip_sent_packets", "Packets sent", totals.sent_packets),
+        ("gossip_sent_bytes", "Their bytes", totals.sent_bytes),
+        ("gossip_received_packets", "Packets believed", totals.received_packets),
+        ("gossip_received_bytes", "Their bytes", totals.received_bytes),
         (
             "gossip_foreign_entries",
-            "Entries about nobody who is a member.",
+            "Entries about nobody who is a member",
             totals.foreign_entries,
         ),
     ];
@@ -118,7 +114,7 @@ fn gossip(registry: &mut Registry, station: &Station) {
     for (why, count) in &totals.refused {
         refused.get_or_create(&[("why", why.to_string())]).set(*count as f64);
     }
-    registry.register("gossip_refused_packets", "Packets refused, by reason.", refused);
+    registry.register("gossip_refused_packets", "Packets refused, by reason", refused);
 }
 
 /// Serves them over HTTP, if a place is configured; else waits for the end.

@@ -123,6 +123,8 @@ fn found(config: &Config) -> Result<Identity> {
     let (node, session) = (config.founder_id(), config.session);
     let made = identity::founder(&config.cluster, session, node, &address, wall_s());
     let (identity, _) = made.context("cannot make keys")?;
+    // It begins with nothing: a store that is still here is of another cluster.
+    clear_stores(&config.state_dir, None)?;
     adopt(&config.state_dir, &identity)?;
     Ok(identity)
 }
@@ -227,10 +229,13 @@ fn clear_stores(state_dir: &Path, but: Option<MemberId>) -> Result<()> {
     let but = but.map(|member| member.get().to_string());
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.bytes().all(|b| b.is_ascii_digit()) && Some(&name) != but.as_ref() {
-            fs::remove_dir_all(entry.path())
-                .with_context(|| entry.path().display().to_string())?;
-        }
+        let is_store = !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
+        let gone = match name.as_str() {
+            "member" if but.is_none() => fs::remove_file(entry.path()),
+            _ if is_store && Some(&name) != but.as_ref() => fs::remove_dir_all(entry.path()),
+            _ => Ok(()),
+        };
+        gone.with_context(|| entry.path().display().to_string())?;
     }
     Ok(())
 }
@@ -325,11 +330,9 @@ fn new_trust(
 
 /// Comes back as a new member: never with the old vote.
 async fn readmit(config: &Config, hostname: &str, old: &Identity) -> Result<Identity> {
-    let credentials = old.credentials()?;
-    let others = old.founders.iter().filter(|f| f.member != old.member);
-    let others: Vec<_> = others.map(|f| (f.member, f.address.clone())).collect();
+    let dial = Secure(old.credentials()?);
     let ask = ask(config, hostname, None);
-    let readmitted = join::readmit(&Secure(credentials), &others, &ask, READMIT_MAX).await;
+    let readmitted = join::readmit(&dial, old, &ask, READMIT_MAX).await;
     let identity = readmitted.context(
         "this node's store is lost and no member takes it back now; it will be tried again when \
          krgd is started again",

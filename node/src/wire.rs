@@ -34,9 +34,17 @@ pub fn run(config: Config, config_path: Option<PathBuf>) -> Result<u8> {
     result
 }
 
-async fn serve(mut config: Config, config_path: Option<PathBuf>) -> Result<u8> {
+/// With what Kerrighed's file of nodes says.
+///
+/// # Errors
+/// When a line of it is bad.
+pub fn complete(mut config: Config) -> Result<Config> {
+    config.fill_in(&KerrighedNodes::load(Path::new(kerrighed::PATH))?, &hostname());
+    Ok(config)
+}
+
+async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<u8> {
     let hostname = hostname();
-    config.fill_in(&KerrighedNodes::load(Path::new(kerrighed::PATH))?, &hostname);
     let run_dir = config.run_dir.clone();
     std::fs::create_dir_all(&run_dir)
         .with_context(|| format!("cannot make {}", run_dir.display()))?;
@@ -110,7 +118,7 @@ fn hostname() -> String {
 
 /// Same program, configuration and membership: the mount process of an earlier krgd may go on.
 fn stamp(config: &Config, member: MemberId) -> Result<String> {
-    let exe = std::fs::metadata(std::env::current_exe()?)?;
+    let exe = std::fs::metadata("/proc/self/exe")?;
     let mut hasher = DefaultHasher::new();
     (exe.len(), exe.mtime(), exe.mtime_nsec(), config.to_toml()?, member).hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))

@@ -2,6 +2,7 @@
 
 use krg_types::NodeId;
 use krg_types::limits::{CLUSTER_NAME_BYTES_MAX, PROTOCOL_VERSION};
+use krg_types::version::understood;
 use tonic::{Code, Status};
 
 /// Why another node did not do what it was asked.
@@ -18,10 +19,7 @@ pub enum RpcError {
 impl RpcError {
     /// What a call's failure means.
     pub fn from_status(node: NodeId, status: &Status) -> RpcError {
-        let why = match status.message() {
-            "" => format!("{:?}", status.code()),
-            message => message.to_owned(),
-        };
+        let why = why(status);
         match status.code() {
             Code::FailedPrecondition | Code::PermissionDenied | Code::Unimplemented => {
                 RpcError::Refused(node, why)
@@ -55,7 +53,7 @@ pub fn why(status: &Status) -> String {
 /// # Errors
 /// FAILED_PRECONDITION, saying both sides' words.
 pub fn check_caller(ours: &str, version: u32, cluster: &str) -> Result<(), Status> {
-    if version != PROTOCOL_VERSION {
+    if !understood(version) {
         return Err(Status::failed_precondition(format!(
             "protocol version {version}, this node speaks {PROTOCOL_VERSION}"
         )));

@@ -135,6 +135,11 @@ pub fn default_sigpipe() {
     set_disposition(libc::SIGPIPE, libc::SIG_DFL);
 }
 
+/// A write to a socket or pipe that nobody reads is an error, and no more than that.
+pub fn ignore_sigpipe() {
+    set_disposition(libc::SIGPIPE, libc::SIG_IGN);
+}
+
 /// Signals of the terminal's keys are for the child in front, not for who waits for it.
 pub fn ignore_terminal_signals() {
     set_disposition(libc::SIGINT, libc::SIG_IGN);

@@ -106,7 +106,10 @@ impl Faults {
             if told || own.is_some_and(|view| cluster.is_dismissed(machine, &view)) {
                 cluster.dismiss(machine);
             }
-            let waits = cluster.world.slot(machine).ended.is_some()
+            // It has failed, was stopped, or got papers that it had not asked for again.
+            let has_papers = cluster.world.slot(machine).papers.is_some();
+            let waits = has_papers
+                && !cluster.is_up(machine)
                 && !self.undo.iter().any(|(_, undo)| *undo == Undo::Restart(machine));
             if waits {
                 self.later(cluster, 200..3_000, Undo::Restart(machine));
@@ -139,10 +142,13 @@ impl Faults {
             });
             self.joining.insert(machine, (still, now));
             let by = running[self.rng.gen_range(0..running.len())];
-            cluster.order(by, match still {
-                Some(was) => Order::Readmit(machine, was),
-                None => Order::Admit(machine),
-            });
+            cluster.order(
+                by,
+                match still {
+                    Some(was) => Order::Readmit(machine, was),
+                    None => Order::Admit(machine),
+                },
+            );
         }
     }
 
@@ -234,12 +240,7 @@ impl Faults {
     }
 
     /// Cuts a side off from the others.
-    fn part(
-        &mut self,
-        cluster: &mut Cluster,
-        side: &BTreeSet<usize>,
-        ms: std::ops::Range<u64>,
-    ) {
+    fn part(&mut self, cluster: &mut Cluster, side: &BTreeSet<usize>, ms: std::ops::Range<u64>) {
         let after = cluster.now() + Duration::from_millis(self.rng.gen_range(ms));
         for one in 0..MACHINES {
             for other in one + 1..MACHINES {

@@ -30,7 +30,11 @@ pub enum Outcome {
     /// The condition did not hold: the key was at this revision.
     NotNow(u64),
     Number(u64),
-    Held { owner: MemberId, left_ms: u64, fence: u64 },
+    Held {
+        owner: MemberId,
+        left_ms: u64,
+        fence: u64,
+    },
     /// The state's revision; the key's value and its revision.
     Read(u64, Option<(String, u64)>),
 }

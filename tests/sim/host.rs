@@ -13,13 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use turmoil::net::TcpStream;
 
 /// Telling one member that it is none any more may take so long.
 const TELL_MAX: Duration = Duration::from_millis(800);
 /// One try of a command that a machine needs to take part.
 const TRY_MAX: Duration = Duration::from_secs(2);
+
+/// Between tries.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// One life of the machine's daemon. Does nothing while it has no papers.
 pub async fn live(world: Arc<World>, machine: usize) -> turmoil::Result {
@@ -110,6 +113,7 @@ async fn begin(world: Arc<World>, machine: usize, papers: Papers, life: u64, met
         }
         while new() {
             let _ = meta.propose(orders::found(), TRY_MAX).await;
+            sleep_until(Instant::now() + PAUSE).await;
         }
     }
     for number in 0..client::CLIENTS {
@@ -117,11 +121,7 @@ async fn begin(world: Arc<World>, machine: usize, papers: Papers, life: u64, met
     }
     let describe = orders::describe(machine, papers.member);
     while meta.propose(describe.clone(), TRY_MAX).await.is_err() {
-        if meta.view().state.info().newest_serial > papers.member.serial()
-            && meta.view().state.member(papers.member).is_none()
-        {
-            return;
-        }
+        sleep_until(Instant::now() + PAUSE).await;
     }
 }
 
@@ -135,7 +135,8 @@ async fn watch(world: Arc<World>, machine: usize, life: u64, meta: Meta) {
             Notice::Event(event) => Heard::Event(event),
             Notice::Gap { resume } => Heard::Gap(resume.state.revision),
         };
-        if let Heard::Event(krg_meta::watch::Event { revision, .. }) | Heard::Gap(revision) = &heard
+        if let Heard::Event(krg_meta::watch::Event { revision, .. }) | Heard::Gap(revision) =
+            &heard
         {
             world.slot(machine).watched = *revision;
         }

@@ -49,7 +49,7 @@ fn wait(
             cluster.step()?;
             faults.upkeep(cluster);
         }
-        dismiss(cluster);
+        tidy_up(cluster, faults);
         match is_so(cluster, faults) {
             Ok(()) => return Ok(()),
             Err(why) if cluster.now() > deadline => {
@@ -61,9 +61,19 @@ fn wait(
     }
 }
 
-/// An administrator sees to those who could not be told that they are members no more.
-fn dismiss(cluster: &mut Cluster) {
+/// An administrator sees to those who could not be told that they are members no more, and to
+/// members whose papers have reached nobody.
+fn tidy_up(cluster: &mut Cluster, faults: &Faults) {
     let Some(newest) = cluster.newest() else { return };
+    for (member, node) in newest.state.members() {
+        let nobody = cluster.world.machine_of(member).is_none() && faults.is_gathered();
+        if nobody
+            && !node.leaving
+            && let Some((node, by)) = member.node().zip(cluster.running().first().copied())
+        {
+            cluster.order(by, Order::Leave(node));
+        }
+    }
     for machine in 0..MACHINES {
         if cluster.is_dismissed(machine, &newest) {
             cluster.dismiss(machine);
@@ -86,7 +96,8 @@ fn healed(cluster: &mut Cluster, faults: &Faults) -> Result<(), String> {
     if let Some((member, _)) = members.iter().find(|(_, node)| node.leaving) {
         return Err(format!("{member} has not left"));
     }
-    if let Some((member, _)) = members.iter().find(|(m, _)| cluster.world.machine_of(*m).is_none())
+    if let Some((member, _)) =
+        members.iter().find(|(m, _)| cluster.world.machine_of(*m).is_none())
     {
         return Err(format!("{member} is nobody"));
     }

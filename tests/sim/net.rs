@@ -6,6 +6,9 @@ use krg_meta::Meta;
 use krg_rpc::dial::Dial;
 use krg_rpc::pool;
 use krg_rpc::tls::Caller;
+use krg_rpc::tonic::body::Body;
+use krg_rpc::tonic::codegen::http::header::{DATE, HeaderValue};
+use krg_rpc::tonic::codegen::http::Response;
 use krg_rpc::tonic::transport::server::Connected;
 use krg_rpc::tonic::transport::{Channel, Uri};
 use krg_types::MemberId;
@@ -125,6 +128,12 @@ pub async fn serve(meta: Meta) -> io::Result<()> {
         }
     });
     let incoming = UnboundedReceiverStream::new(incoming);
-    let served = pool::server().add_service(service).serve_with_incoming(incoming).await;
+    // The server would put the wall clock's time here, and answers' lengths would depend on it.
+    let dated = tower::util::MapResponseLayer::new(|mut response: Response<Body>| {
+        response.headers_mut().insert(DATE, HeaderValue::from_static("simulated"));
+        response
+    });
+    let server = pool::server().layer(dated).add_service(service);
+    let served = server.serve_with_incoming(incoming).await;
     served.map_err(io::Error::other)
 }

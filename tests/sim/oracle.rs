@@ -146,7 +146,13 @@ fn same(
     other: &RaftMetrics<MemberId, BasicNode>,
 ) -> bool {
     (one.vote, one.state, one.last_log_index, one.last_applied, one.current_leader)
-        == (other.vote, other.state, other.last_log_index, other.last_applied, other.current_leader)
+        == (
+            other.vote,
+            other.state,
+            other.last_log_index,
+            other.last_applied,
+            other.current_leader,
+        )
         && one.membership_config.log_id() == other.membership_config.log_id()
         && (one.snapshot, one.purged) == (other.snapshot, other.purged)
 }

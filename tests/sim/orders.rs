@@ -3,11 +3,11 @@
 use super::client;
 use super::history::{Op, Outcome};
 use super::world::{MACHINES, Papers, World, address, lock, mix, name, now};
-use krg_meta::{Meta, MetaError};
 use krg_meta::command::{Command, Reply};
 use krg_meta::state::STATE_VERSION;
 use krg_meta::table::admission::{self, Applicant};
 use krg_meta::table::{nodes, tokens};
+use krg_meta::{Meta, MetaError};
 use krg_types::{MemberId, NodeId};
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! one way to skip.
 
 pub mod load;
+pub mod storms;
 pub mod talk;
 
 use std::ffi::OsStr;

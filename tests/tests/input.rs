@@ -27,10 +27,42 @@ fn configuration_errors_name_the_line() {
     refused(&krgd("[view]\nmont = 'x'\n", &["--check"]), &["line 2", "mont", "mount"]);
     refused(&krgd("node_id = 'x'\n", &["--check"]), &["line 1"]);
     refused(&krgd("node_id = 256\n", &["--check"]), &["256"]);
-    refused(&krgd("[[peer]]\nid = 1\naddress = '127.0.0.1:1'\n", &["--check"]), &["twice"]);
+    // Nodes were once listed in the file: the old key is named, and what there is now.
+    let peers = krgd("[[peer]]\nid = 1\naddress = '127.0.0.1:1'\n", &["--check"]);
+    refused(&peers, &["line 1", "`peer`", "state_dir"]);
     refused(&krgd("= [", &["--check"]), &["line 1"]);
     let said = run(Command::new(bin_dir().join("krgd")).args(["--config", "/no/such/file"]));
     refused(&said, &["/no/such/file"]);
+}
+
+#[test]
+fn every_key_is_read_and_bounded() {
+    let text = "state_dir = '/s'\nadvertise = '192.0.2.1:7600'\nmetrics = '127.0.0.1:9600'\n\
+                nodes_min = 3\ncertificate_hours = 0.5\nsession = 12\ncluster = 'attic'\n";
+    let shown = krgd(text, &["--check"]).ok();
+    let lines = ["state_dir = \"/s\"", "advertise = \"192.0.2.1:7600\"", "nodes_min = 3"];
+    for line in lines.iter().chain(&["metrics = \"127.0.0.1:9600\"", "certificate_hours = 0.5"]) {
+        assert!(shown.contains(line), "`{line}` is not in {shown}");
+    }
+    for (bad, words) in [
+        ("state_dir = 7", &["line 1"][..]),
+        ("advertise = '0.0.0.0:7600'", &["advertise", "cannot reach"]),
+        ("advertise = '192.0.2.1:0'", &["advertise", "cannot reach"]),
+        ("advertise = 'node1'", &["line 1"]),
+        ("metrics = '9600'", &["line 1"]),
+        ("metrics = 9600", &["line 1"]),
+        ("nodes_min = 0", &["nodes_min", "1 to 255"]),
+        ("nodes_min = 256", &["nodes_min", "1 to 255"]),
+        ("nodes_min = -1", &["line 1"]),
+        ("certificate_hours = 0", &["certificate_hours"]),
+        ("certificate_hours = nan", &["certificate_hours"]),
+        ("certificate_hours = 1e9", &["certificate_hours", "87600"]),
+        ("session = 10000", &["session", "9999"]),
+        ("cluster = 'a b'", &["cluster", "a b"]),
+        ("listen = 'nowhere'", &["line 1"]),
+    ] {
+        refused(&krgd(bad, &["--check"]), words);
+    }
 }
 
 #[test]
@@ -108,10 +140,98 @@ fn commands_in_a_cluster_say_what_is_wrong() {
     let line = "printf 'run_dir = \"/tmp/r\"\\nlisten = \"10.91.1.1:7600\"\\n' > /tmp/k.toml; \
                 krgd --config /tmp/k.toml";
     refused(&lab.sh(1, line), &["10.91.1.1:7600"]);
+    let line = "printf 'run_dir = \"/tmp/r\"\\nlisten = \"10.91.1.1:7601\"\\n' > /tmp/k.toml; \
+                krgd --config /tmp/k.toml";
+    refused(&lab.sh(1, line), &["another krgd", "/var/lib/krg"]);
     assert_eq!(
         lab.sh(1, "cat /cluster/proc/nodes/nrnodes").ok(),
         "ONLINE:2\nPRESENT:2\nPOSSIBLE:2\n"
     );
+}
+
+/// A krgd beside the node's own, for two seconds.
+const BESIDE: &str = "run_dir = \"/tmp/rb\"\nstate_dir = \"/tmp/sb\"\n\
+                      listen = \"127.0.0.1:7609\"\n[view]\nmount = \"\"\n";
+
+#[test]
+fn kerrighed_nodes_is_read_and_its_bad_lines_are_named() {
+    if !can_run("kerrighed_nodes", &LAB) {
+        return;
+    }
+    let lab = Lab::start(1);
+    let krgd = |nodes: &str| {
+        let files = format!("printf '%s' '{nodes}' > /etc/kerrighed_nodes; ");
+        let config = format!("printf '%s' '{BESIDE}' > /tmp/kb.toml; ");
+        lab.sh(1, &format!("{files}{config}timeout 2 krgd --config /tmp/kb.toml"))
+    };
+    for (bad, words) in [
+        ("session=0\n", &["line 1", "1 to 9999"][..]),
+        ("# fine\nsession=10000\n", &["line 2", "1 to 9999"]),
+        ("session=x\n", &["line 1", "not a number"]),
+        ("nbmin=256\n", &["line 1", "nbmin"]),
+        ("nbmax=3\n", &["line 1", "nbmax"]),
+        ("node1:1\n\nnode2\n", &["line 3", "hostname:nodeid"]),
+        ("node1:0\n", &["line 1"]),
+        ("node1:1\nnode2:1\n", &["line 2", "twice"]),
+        ("node1:1\nnode1:2\n", &["line 2", "node1", "twice"]),
+        (":1\n", &["line 1"]),
+    ] {
+        let said = krgd(bad);
+        refused(&said, words);
+        refused(&said, &["/etc/kerrighed_nodes"]);
+    }
+    assert_ne!(lab.sh(1, "ls /tmp/sb").code, 0, "nothing was made of any of them");
+    let checked = lab.sh(1, "krgd --config /tmp/kb.toml --check");
+    refused(&checked, &["/etc/kerrighed_nodes", "line 1"]);
+    let good = "# a cluster\nsession=12\nnbmin=1\nother:4\nnode1 : 5 # this one\n";
+    assert_eq!(krgd(good).code, 124, "it runs until it is told to end");
+    let checked = lab.sh(1, "krgd --config /tmp/kb.toml --check").ok();
+    assert!(checked.contains("session = 12") && checked.contains("node_id = 5"), "{checked}");
+    let member = lab.sh(1, "cat /tmp/sb/identity/member.json").ok();
+    assert!(member.contains("\"session\": 12,") && member.contains("\"node\": 5,"), "{member}");
+    // What the node's own krgd was started with stays as it is.
+    assert_eq!(lab.sh(1, "krgadm nodes").ok(), "1:online\n");
+}
+
+#[test]
+fn a_half_written_identity_is_named_and_left_as_it_is() {
+    if !can_run("a_half_written_identity", &LAB) {
+        return;
+    }
+    let lab = Lab::start(2);
+    let member = "grep '\"member\"' /var/lib/krg/identity/member.json | head -1";
+    let before = lab.sh(2, member).ok();
+    lab.sh(2, "p=$(pgrep -x krgd); kill $p; timeout 5 tail --pid=$p -f /dev/null").ok();
+    lab.sh(2, "cp -a /var/lib/krg /tmp/good").ok();
+    let dir = "/var/lib/krg/identity";
+    let ruin = |line: &str, words: &[&str]| {
+        lab.sh(2, &format!("cd {dir} && {line} && cp -a /var/lib/krg /tmp/bad")).ok();
+        let said = lab.sh(2, "timeout 10 krgd");
+        refused(&said, words);
+        assert_ne!(said.code, 124, "{line}: it runs");
+        // Neither repaired nor removed: somebody may still want to look at it.
+        lab.sh(2, "diff -r /var/lib/krg /tmp/bad && rm -rf /tmp/bad /var/lib/krg/*").ok();
+        lab.sh(2, "cp -a /tmp/good/. /var/lib/krg").ok();
+    };
+    for name in ["node.key", "node.crt", "ca.crt", "member.json"] {
+        let path = format!("{dir}/{name}");
+        for bytes in ["0", "1", "-1", "/2"] {
+            let size = match bytes {
+                "/2" => format!("$(($(stat -c %s {name}) / 2))"),
+                "-1" => "-30".to_owned(),
+                bytes => bytes.to_owned(),
+            };
+            ruin(&format!("truncate -s {size} {name}"), &[&path, "backup", "krg join"]);
+        }
+        ruin(&format!("rm {name}"), &[&path, "missing"]);
+        ruin(&format!("head -c 300000 /dev/zero > {name}"), &[&path]);
+    }
+    ruin("cp ca.crt node.crt", &["node.crt"]);
+    ruin("sed -i s/member/nember/ member.json", &["member.json"]);
+    ruin("chmod 644 node.key", &["node.key", "chmod 600"]);
+    lab.fault("heal", 2);
+    assert_eq!(lab.sh(2, member).ok(), before, "it is the member that it was");
+    assert_eq!(lab.sh(1, "krgadm nodes").ok(), "1:online\n2:online\n");
 }
 
 #[test]
@@ -145,7 +265,7 @@ fn krgd_says_what_it_lacks() {
     let line = "pkill -x krgd; p=$(pgrep -x krgd-or-none); mkdir -p /tmp/nodev; \
                 unshare -m sh -c 'mount --bind /dev/null /dev/fuse; \
                 printf \"listen = \\\"127.0.0.1:7601\\\"\\nrun_dir = \\\"/tmp/r2\\\"\\n\
-                [view]\\nmount = \\\"/mnt/x\\\"\\n\" > /tmp/k2.toml; \
+                state_dir = \\\"/tmp/s2\\\"\\n[view]\\nmount = \\\"/mnt/x\\\"\\n\" > /tmp/k2.toml; \
                 timeout 2 krgd --config /tmp/k2.toml' 2>&1; true";
     let said = lab.sh(1, line).ok();
     assert!(said.contains("/mnt/x") && said.contains("krg doctor"), "{said}");

@@ -166,7 +166,7 @@ fn a_start_that_is_killed_at_any_moment_leaves_nothing_after_stop() {
             .spawn()
             .expect("krg starts");
         // Killed a little later each round, from before the first process to after the last.
-        std::thread::park_timeout(Duration::from_millis(5 + round * 25));
+        std::thread::park_timeout(Duration::from_millis(5 + round * 90));
         start.kill().expect("it was ours to kill");
         start.wait().expect("it ended");
         run(krg().args(["lab", "stop", "--name", &name])).ok();

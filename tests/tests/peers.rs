@@ -42,7 +42,7 @@ fn want(version: u32, cluster: &str) -> wire::Want {
 async fn another_version_and_another_cluster_are_refused() {
     let world = World::new(2);
     let address = world.honest(2).await;
-    for (version, cluster) in [(PROTOCOL_VERSION + 1, CLUSTER), (PROTOCOL_VERSION, "other")] {
+    for (version, cluster) in [(PROTOCOL_VERSION + 2, CLUSTER), (PROTOCOL_VERSION, "other")] {
         let mut client = ProcViewClient::new(world.channel(1, 2, address));
         let (tx, rx) = tokio::sync::mpsc::channel(1);
         tx.send(want(version, cluster)).await.expect("room");

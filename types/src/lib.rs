@@ -7,6 +7,7 @@ pub mod member;
 pub mod node;
 pub mod nodeset;
 pub mod pid;
+pub mod version;
 pub mod view;
 
 pub use file::{PidFile, SystemFile};

@@ -112,7 +112,7 @@ pub enum ClusterCommand {
     /// Replace the certificate authority
     #[command(after_help = ROTATE_EXAMPLES)]
     RotateCa {
-        /// Do not wait for nodes that do not answer: they will have to join again
+        /// Take out nodes that do not answer: they will have to join again
         #[arg(long)]
         force: bool,
     },

@@ -3,7 +3,7 @@
 use super::cluster::say;
 use crate::args::cluster::JoinArgs;
 use crate::args::value;
-use crate::daemon::{self, AGREE_MAX, JOIN_MAX};
+use crate::daemon::{self, JOIN_MAX};
 use anyhow::{Context, Result};
 use krg_rpc::proto::control::{JoinRequest, LeaveRequest};
 use krg_types::limits::PROTOCOL_VERSION;
@@ -57,6 +57,6 @@ fn line(input: impl BufRead) -> Result<String> {
 /// Ends this machine's membership.
 pub fn leave(force: bool) -> Result<u8> {
     let request = LeaveRequest { version: PROTOCOL_VERSION, force };
-    say(&daemon::ask(AGREE_MAX, async |mut krgd| krgd.leave(request).await)?);
+    say(&daemon::ask(JOIN_MAX, async |mut krgd| krgd.leave(request).await)?);
     Ok(0)
 }

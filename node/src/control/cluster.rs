@@ -117,7 +117,7 @@ fn warnings(station: &Station, standing: &krg_meta::meta::Standing) -> Vec<Strin
                 member.skew_ms / 1000
             ));
         }
-        if member.why.contains("CertificateRevoked") {
+        if member.why.contains("refuses this one") {
             warnings.push(format!(
                 "node {} says that this node is a member no more: join again with a token",
                 member.id
@@ -267,7 +267,7 @@ pub async fn leave(service: &Service, force: bool) -> Answer<wire::Done> {
 pub async fn power_off(service: &Service, reboot: bool) -> Answer<wire::Done> {
     let station = &service.0;
     let (identity, own) = (station.home.identity(), station.meta.own());
-    let others = station.members.list().into_iter().filter(|m| m.member != own && m.up);
+    let others = station.members.list().into_iter().filter(|m| m.member != own);
     let others = others.map(|m| (m.member, m.address)).collect();
     let missed = farewell::power_off(&station.dial, &identity.cluster, others, reboot).await;
     let order = krg_cluster::serve::Order::PowerOff { reboot };
@@ -283,7 +283,7 @@ pub async fn power_off(service: &Service, reboot: bool) -> Answer<wire::Done> {
 }
 
 /// Changes the authority, and reports how many members have a certificate of the new one.
-pub async fn rotate_ca(station: Arc<Station>) -> Answer<Answers<wire::Progress>> {
+pub async fn rotate_ca(station: Arc<Station>, force: bool) -> Answer<Answers<wire::Progress>> {
     let roles = status::roles(&station);
     if roles.get(&station.meta.own()) != Some(&"voter") {
         let voters: Vec<String> = roles
@@ -297,6 +297,11 @@ pub async fn rotate_ca(station: Arc<Station>) -> Answer<Answers<wire::Progress>>
     let cluster = station.home.identity().cluster;
     let made = upkeep::rotate(&station.meta, &station.home, &cluster).await;
     let new = made.map_err(Status::failed_precondition)?;
+    if force {
+        let silent = station.members.list().into_iter().filter(|m| !m.up).map(|m| m.id).collect();
+        let leave = admission::Command::Leave { nodes: silent };
+        station.meta.propose(Command::Admission(leave), CHANGE_MAX).await.map_err(failed)?;
+    }
     let (send, reports) = mpsc::channel(8);
     tokio::spawn(async move {
         let mut applied = station.meta.applied();

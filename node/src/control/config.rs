@@ -100,6 +100,7 @@ pub fn watch(station: Arc<Station>, ask: wire::ConfigWatchRequest) -> Answers<wi
             let notice = tokio::select! {
                 notice = subscription.next() => notice,
                 () = send.closed() => return,
+                () = station.turns.closed() => return,
             };
             let told = match notice {
                 Some(Notice::Event(event)) => tell(&send, &event, matches).await,

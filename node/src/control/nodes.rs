@@ -1,6 +1,6 @@
 //! Adding nodes to the cluster's work, taking them out, and the map of their numbers.
 
-use super::{Answer, Answers, CHANGE_MAX, done, failed, status};
+use super::{Answer, Answers, CHANGE_MAX, agree, done, failed, status};
 use crate::life::Station;
 use krg_meta::command::Command;
 use krg_meta::table::admission;
@@ -128,6 +128,7 @@ pub fn add(
                 _ = changes.changed() => {}
                 _ = applied.changed() => {}
                 () = send.closed() => return,
+                () = station.turns.closed() => return,
                 () = sleep_until(until) => {
                     let words = "not enough nodes are there (see krg nodes status)";
                     let _ = send.send(Err(Status::deadline_exceeded(words))).await;
@@ -139,10 +140,8 @@ pub fn add(
         let report = wire::NodesAddProgress { adding: true, added, ..Default::default() };
         let _ = send.send(Ok(report.clone())).await;
         let command = Command::Nodes(nodes::Command::Activate { nodes: found });
-        let last = match station.meta.propose(command, CHANGE_MAX).await {
-            Ok(_) => Ok(wire::NodesAddProgress { done: true, ..report }),
-            Err(e) => Err(failed(e)),
-        };
+        let agreed = agree(&station, command).await;
+        let last = agreed.map(|()| wire::NodesAddProgress { done: true, ..report });
         let _ = send.send(last).await;
     });
     Ok(Response::new(Box::pin(ReceiverStream::new(reports))))
@@ -249,7 +248,6 @@ pub async fn set_map(station: &Station, map: wire::Map) -> Answer<wire::Done> {
         let first = NodeId::new(entry.first).ok_or_else(|| Status::invalid_argument(words()))?;
         lines.push(MapLine { first, host: entry.host, count: entry.count });
     }
-    let command = Command::Nodes(nodes::Command::Map { lines });
-    station.meta.propose(command, CHANGE_MAX).await.map_err(failed)?;
+    agree(station, Command::Nodes(nodes::Command::Map { lines })).await?;
     done("")
 }

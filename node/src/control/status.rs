@@ -155,6 +155,8 @@ pub async fn wait_online(station: &Station, ask: &wire::WaitOnlineRequest) {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 changed = applied.changed() => if changed.is_err() { return },
+                // Nothing changes any more in a life that has ended.
+                () = station.turns.closed() => return,
             }
         }
     };
@@ -182,6 +184,7 @@ pub fn members(station: Arc<Station>) -> Answers<wire::MemberList> {
                 changed = applied.changed() => if changed.is_err() { return },
                 changed = papers.changed() => if changed.is_err() { return },
                 () = send.closed() => return,
+                () = station.turns.closed() => return,
             }
         }
     });

@@ -1,6 +1,6 @@
 //! Join tokens.
 
-use super::{CHANGE_MAX, done, failed};
+use super::{CHANGE_MAX, agree, done, failed};
 use crate::life::Station;
 use krg_cluster::fingerprint;
 use krg_cluster::token::Token;
@@ -68,6 +68,6 @@ pub fn list(station: &Station) -> wire::TokenListReply {
 /// Takes one back.
 pub async fn revoke(station: &Station, id: String) -> super::Answer<wire::Done> {
     let command = Command::Tokens(tokens::Command::Revoke { id: id.clone() });
-    station.meta.propose(command, CHANGE_MAX).await.map_err(failed)?;
+    agree(station, command).await?;
     done(format!("token {id} is revoked"))
 }

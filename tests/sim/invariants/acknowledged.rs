@@ -30,8 +30,7 @@ impl Invariant for Acknowledged {
             for (key, (revision, value)) in &last {
                 let row = glance.view.state.config.row(key);
                 let there = row.is_some_and(|row| {
-                    row.revision > *revision
-                        || row.revision == *revision && row.value.0 == *value
+                    row.revision > *revision || row.revision == *revision && row.value.0 == *value
                 });
                 if !there {
                     let who = glance.member;

@@ -20,7 +20,8 @@ impl Invariant for ExactlyOnce {
             let Heard::Event(event) = heard else { continue };
             for change in event.changes.iter().filter(|c| c.table == "sequences") {
                 let row = change.value.as_ref().map(|row| decode_row::<sequences::Next>(row));
-                if change.key.starts_with("once/") && !matches!(&row, Some(Ok(r)) if r.value.0 == 2)
+                if change.key.starts_with("once/")
+                    && !matches!(&row, Some(Ok(r)) if r.value.0 == 2)
                 {
                     let (key, revision) = (&change.key, event.revision);
                     return Err(format!("machine {machine}: {key}: {row:?} at {revision}"));

@@ -22,7 +22,9 @@ impl Invariant for LeaderCompleteness {
     fn look(&mut self, now: &Now<'_>) -> Result<(), String> {
         for glance in now.news() {
             let applied = glance.view.applied_index();
-            for (index, (id, _)) in glance.log.range(glance.log_from..=applied.max(glance.log_from)) {
+            for (index, (id, _)) in
+                glance.log.range(glance.log_from..=applied.max(glance.log_from))
+            {
                 if *index > applied {
                     continue;
                 }
@@ -44,9 +46,10 @@ impl Invariant for LeaderCompleteness {
                 continue;
             }
             let first = glance.log.keys().next().copied().unwrap_or(0);
-            let lacks = self.committed.range(first..).find(|(index, id)| {
-                glance.log.get(index).map(|(own, _)| own) != Some(id)
-            });
+            let lacks = self
+                .committed
+                .range(first..)
+                .find(|(index, id)| glance.log.get(index).map(|(own, _)| own) != Some(id));
             if let Some((_, id)) = lacks {
                 return Err(format!("{} leads in {} without {id}", glance.member, title.term));
             }

@@ -6,8 +6,8 @@ use super::Invariant;
 use crate::sim::history::{Op, Outcome};
 use crate::sim::oracle::Now;
 use crate::sim::world::{Heard, lock};
-use krg_meta::table::leases::Lease;
 use krg_meta::table::decode_row;
+use krg_meta::table::leases::Lease;
 use krg_types::MemberId;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,7 +51,8 @@ impl Invariant for Leases {
         let history = lock(&now.world.history);
         for asked in &history.all {
             let Op::Lease { name, owner: asker, .. } = &asked.op else { continue };
-            let Some((returned, Outcome::Held { owner, left_ms, fence })) = &asked.returned else {
+            let Some((returned, Outcome::Held { owner, left_ms, fence })) = &asked.returned
+            else {
                 continue;
             };
             let until = asked.invoked + Duration::from_millis(*left_ms);

@@ -5,6 +5,7 @@ use super::Invariant;
 use crate::sim::oracle::Now;
 use krg_meta::raft::Vote;
 use krg_types::MemberId;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 #[derive(Default)]
@@ -25,7 +26,9 @@ impl Invariant for NeverBack {
             if glance.metrics.running_state.is_ok() {
                 let vote = glance.metrics.vote;
                 let last = self.votes.insert(glance.member, vote);
-                if let Some(last) = last.filter(|last| !(vote >= *last)) {
+                if let Some(last) =
+                    last.filter(|last| vote.partial_cmp(last).is_none_or(Ordering::is_lt))
+                {
                     return Err(format!("{} voted {last}, then {vote}", glance.member));
                 }
             }

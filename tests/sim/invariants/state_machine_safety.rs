@@ -52,9 +52,8 @@ impl Invariant for StateMachineSafety {
     fn end(&mut self, now: &Now<'_>) -> Result<(), String> {
         let Some(first) = now.glances.first() else { return Err("nobody is there".into()) };
         let (index, state) = (first.view.applied, hash(&first.view.state));
-        let other = now.glances.iter().find(|g| {
-            g.view.applied != index || hash(&g.view.state) != state
-        });
+        let other =
+            now.glances.iter().find(|g| g.view.applied != index || hash(&g.view.state) != state);
         match other {
             None => Ok(()),
             Some(g) => Err(format!("{} and {} differ in the end", first.member, g.member)),

@@ -1,5 +1,5 @@
-//! A number of a sequence is given out once (meta/src/table/sequences.rs), and to whoever asks later
-//! a higher one (linearizability; the Raft dissertation, section 6.3).
+//! A number of a sequence is given out once (meta/src/table/sequences.rs), and to whoever asks
+//! later a higher one (linearizability; the Raft dissertation, section 6.3).
 
 use super::Invariant;
 use crate::sim::history::{Op, Outcome};

@@ -206,7 +206,7 @@ async fn wrong_calls(target: &Target, channel: &Channel) -> Vec<Told> {
     let (version, cluster) = (PROTOCOL_VERSION, target.cluster.clone());
     let mut member = MemberClient::new(channel.clone());
     let mut view = ProcViewClient::new(channel.clone());
-    for (version, cluster) in [(version + 1, cluster.clone()), (version, "other".to_owned())] {
+    for (version, cluster) in [(version + 2, cluster.clone()), (version, "other".to_owned())] {
         let probe = ProbeRequest { version, cluster: cluster.clone(), from: 9, incarnation: 1 };
         ask(&mut told, "probe", member.probe(probe)).await;
         let live = wire::LiveRequest { version, cluster: cluster.clone(), ..Default::default() };
@@ -236,7 +236,7 @@ async fn wrong_calls(target: &Target, channel: &Channel) -> Vec<Told> {
     let long = || "x".repeat(5_000);
     let joins = [
         ("a token that nobody made", good.clone()),
-        ("another version", JoinRequest { version: version + 1, ..good.clone() }),
+        ("another version", JoinRequest { version: version + 2, ..good.clone() }),
         ("node 256", JoinRequest { node: 256, ..good.clone() }),
         ("no address", JoinRequest { address: String::new(), ..good.clone() }),
         ("a long name", JoinRequest { hostname: long(), ..good.clone() }),
@@ -261,7 +261,7 @@ async fn wrong_raft(target: &Target, channel: &Channel) -> Vec<Told> {
     };
     let envelopes = [
         None,
-        Some(proto::Envelope { version: PROTOCOL_VERSION + 1, ..right }),
+        Some(proto::Envelope { version: PROTOCOL_VERSION + 2, ..right }),
         Some(proto::Envelope { group: GROUP_MAIN + 1, ..right }),
         Some(proto::Envelope { to: right.to + 256, ..right }),
         Some(proto::Envelope { from: right.to, ..right }),
@@ -281,8 +281,19 @@ async fn wrong_raft(target: &Target, channel: &Channel) -> Vec<Told> {
         let keys = proto::AuthorityKeysRequest { envelope };
         ask(&mut told, &format!("keys {name}"), raft.authority_keys(keys)).await;
     }
+    wrong_entries(&mut told, &mut raft, right, vote).await;
+    told
+}
+
+/// Under the right envelope.
+async fn wrong_entries(
+    told: &mut Vec<Told>,
+    raft: &mut RaftClient<Channel>,
+    right: proto::Envelope,
+    vote: proto::Vote,
+) {
     let nobody = proto::Vote { member: 0, ..vote };
-    let id = proto::LogId { term: 1, member: target.own.get(), index: 1 };
+    let id = proto::LogId { term: 1, member: right.from, index: 1 };
     let entry = |payload: &[u8]| proto::Entry { id: Some(id), payload: payload.to_vec() };
     let entries = [
         proto::Entry { id: None, payload: Vec::new() },
@@ -293,20 +304,20 @@ async fn wrong_raft(target: &Target, channel: &Channel) -> Vec<Told> {
     let envelope = Some(right);
     for vote in [None, Some(nobody)] {
         let append = proto::AppendRequest { envelope, vote, ..Default::default() };
-        ask(&mut told, &format!("append by {vote:?}"), raft.append(append)).await;
+        ask(told, &format!("append by {vote:?}"), raft.append(append)).await;
         let ballot = proto::VoteRequest { envelope, vote, last: None };
-        ask(&mut told, &format!("vote for {vote:?}"), raft.vote(ballot)).await;
+        ask(told, &format!("vote for {vote:?}"), raft.vote(ballot)).await;
     }
     for entry in entries {
         let name = format!("append of {} bytes", entry.payload.len());
         let (vote, entries) = (Some(vote), vec![entry]);
         let append = proto::AppendRequest { envelope, vote, entries, ..Default::default() };
-        ask(&mut told, &name, raft.append(append)).await;
+        ask(told, &name, raft.append(append)).await;
     }
     for commands in [vec![vec![0xff; 64]], vec![Vec::new(); BATCH_COMMANDS_MAX + 1]] {
         let name = format!("{} proposals", commands.len());
         let propose = proto::ProposeRequest { envelope, commands, timeout_ms: u32::MAX };
-        ask(&mut told, &name, raft.propose(propose)).await;
+        ask(told, &name, raft.propose(propose)).await;
     }
     let first = proto::SnapshotPiece { envelope, vote: Some(vote), ..Default::default() };
     let garbage = proto::SnapshotPiece { meta: vec![0xff; 64], last: true, ..first.clone() };
@@ -317,9 +328,8 @@ async fn wrong_raft(target: &Target, channel: &Channel) -> Vec<Told> {
             tx.send(piece).await.expect("room");
         }
         drop(tx);
-        ask(&mut told, &name, raft.snapshot(ReceiverStream::new(rx))).await;
+        ask(told, &name, raft.snapshot(ReceiverStream::new(rx))).await;
     }
-    told
 }
 
 /// Bytes inside TLS that are no HTTP/2, or announce a gigabyte: an error frame or the end comes,

@@ -80,8 +80,8 @@ pub fn all(node: u32) -> Vec<Lie> {
         // gRPC: not compressed, 2^30 bytes follow.
         ("a frame of 1 GiB", Kind::Body("\0\x40\0\0\0\x01\x02\x03")),
         ("no gRPC", Kind::Body("<html>")),
-        ("another protocol version", Kind::Probe(PROTOCOL_VERSION + 1, node)),
-        ("another node's number", Kind::Probe(PROTOCOL_VERSION, 7)),
+        ("another protocol version", Kind::Probe(PROTOCOL_VERSION + 2, node)),
+        ("the number of another node", Kind::Probe(PROTOCOL_VERSION, 7)),
         ("garbage after the handshake", Kind::Stream(vec![0xff; 100_000])),
         ("nothing after the handshake", Kind::Stream(Vec::new())),
         ("garbage and no handshake", Kind::Plain(vec![0xff; 100_000])),
