@@ -216,7 +216,7 @@ async fn run(proposer: std::sync::Weak<Proposer>, mut waiting: mpsc::Receiver<Wa
             let answer = proposer.raft.client_write_ff(as_entry(&proposer, &batch)).await;
             tokio::spawn(async move {
                 match answer {
-                    Ok(answer) => proposer.settle(batch, answer.await.ok()).await,
+                    Ok(answer) => proposer.await_answer(batch, answer).await,
                     Err(e) => fail(batch, &MetaError::Failed(e.to_string())),
                 }
                 drop(permit);
@@ -250,6 +250,24 @@ fn answer(batch: Vec<Waiting>, replies: Vec<Reply>) {
 }
 
 impl Proposer {
+    /// Waits for what becomes of a batch, but no longer than those who asked: Raft answers never
+    /// if this member stopped leading and a snapshot took the place of the entry.
+    async fn await_answer(
+        &self,
+        batch: Vec<Waiting>,
+        answer: impl Future<Output = Result<ClientWriteResult<Types>, impl Sized>>,
+    ) {
+        let until = batch.iter().map(|w| w.deadline).max().unwrap_or_else(Instant::now);
+        let begun = Instant::now();
+        match timeout_at(until, answer).await {
+            Ok(answer) => self.settle(batch, answer.ok()).await,
+            Err(_) => {
+                let waited_ms = begun.elapsed().as_millis() as u64;
+                fail(batch, &MetaError::NoMajority(waited_ms));
+            }
+        }
+    }
+
     /// What became of a batch that this member proposed as the leader.
     async fn settle(&self, batch: Vec<Waiting>, result: Option<ClientWriteResult<Types>>) {
         match result {

@@ -179,10 +179,12 @@ mod tests {
         let mut all = members(&[1, 2], &[], &[]);
         let behind = Candidate { address: "node3".into(), healthy: true, caught_up: false };
         all.insert(new, behind);
-        let now = Current { voters: [one, two, old].into(), learners: [new].into(), is_joint: false };
+        let now =
+            Current { voters: [one, two, old].into(), learners: [new].into(), is_joint: false };
         assert_eq!(next_step(&all, &now, one), Some(Step::SetVoters([one, two].into())));
         all.insert(new, Candidate { caught_up: true, ..all[&new].clone() });
-        let now = Current { voters: [one, two].into(), learners: [new, old].into(), is_joint: false };
+        let now =
+            Current { voters: [one, two].into(), learners: [new, old].into(), is_joint: false };
         assert_eq!(next_step(&all, &now, one), Some(Step::SetVoters([one, two, new].into())));
     }
 

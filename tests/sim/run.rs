@@ -7,6 +7,7 @@ use super::world::lock;
 use rand::Rng;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,15 +102,35 @@ fn words(payload: &(dyn Any + Send)) -> String {
 #[derive(Debug, Default)]
 pub struct Tally {
     pub runs: u64,
-    pub simulated: Duration,
-    pub asked: usize,
+    pub simulated_s: u64,
     /// Seeds that failed, and why.
     pub failed: Vec<(u64, String)>,
 }
 
+/// Runs one seed in a process of its own: what tokio counts for a whole process begins anew there,
+/// so the same seed gives the same, and a run that never ends can be ended. `test` is the name of
+/// the test that runs KRG_SIM_SEED and prints its summary.
+///
+/// # Errors
+/// What the run said when it failed.
+pub fn apart(test: &str, seed: u64) -> Result<String, String> {
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    let output = Command::new(program)
+        .args(["--exact", test, "--nocapture"])
+        .env("KRG_SIM_SEED", seed.to_string())
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .map_err(|e| e.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(format!("{}\n{}", output.status, text(&output.stderr))),
+    }
+}
+
 /// Runs seeds from `first` on, on all cores, until so many are done, the time is over, or one has
 /// failed.
-pub fn many(first: u64, count: u64, limit: Duration) -> Tally {
+pub fn many(test: &str, first: u64, count: u64, limit: Duration) -> Tally {
     let (begun, next) = (Instant::now(), AtomicU64::new(0));
     let tally = Mutex::new(Tally::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -122,14 +143,11 @@ pub fn many(first: u64, count: u64, limit: Duration) -> Tally {
                         return;
                     }
                     let seed = first.wrapping_add(n);
-                    let ran = one(seed);
+                    let ran = apart(test, seed);
                     let mut tally = lock(&tally);
                     tally.runs += 1;
                     match ran {
-                        Ok(summary) => {
-                            tally.simulated += summary.elapsed;
-                            tally.asked += summary.asked;
-                        }
+                        Ok(text) => tally.simulated_s += simulated_s(&text),
                         Err(why) => tally.failed.push((seed, why)),
                     }
                 }
@@ -137,4 +155,22 @@ pub fn many(first: u64, count: u64, limit: Duration) -> Tally {
         }
     });
     tally.into_inner().unwrap_or_else(|e| e.into_inner())
+}
+
+fn simulated_s(summary: &str) -> u64 {
+    let number = summary.split("elapsed: ").nth(1).and_then(|rest| rest.split(['.', 's']).next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// A run that takes longer, in real time, will never end.
+const HANG: Duration = Duration::from_secs(300);
+
+/// Ends this process when a run in it hangs.
+pub fn end_if_it_hangs() {
+    std::thread::spawn(|| {
+        let (_keep, never) = std::sync::mpsc::channel::<()>();
+        let _ = never.recv_timeout(HANG);
+        eprintln!("it hangs: {HANG:?} and no end");
+        std::process::exit(124);
+    });
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long the leader is killed again and again.
-const KILLING: Duration = Duration::from_secs(20);
+const KILLING: Duration = Duration::from_secs(30);
 
 fn a_disk_is_full(lab: &Lab) {
     let load = Load::start(lab, &ALL);

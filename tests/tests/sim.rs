@@ -20,10 +20,6 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-fn again(seed: u64) -> String {
-    format!("KRG_SIM_SEED={seed} make sim")
-}
-
 #[test]
 fn the_same_seed_gives_the_same_run() {
     // Without this tokio draws the order of a `select!` from the system's own chance.
@@ -33,26 +29,32 @@ fn the_same_seed_gives_the_same_run() {
         );
         return;
     }
-    let runs = |seed| (sim::run::one(seed), sim::run::one(seed));
-    for seed in [1, 2, 3, 7, 6011] {
-        let (once, again) = runs(seed);
-        assert_eq!(once, again, "seed {seed}");
-    }
-    assert_ne!(sim::run::one(1).map(|run| run.trace), sim::run::one(2).map(|run| run.trace));
+    let trace = |seed| {
+        let text =
+            sim::run::apart(EVERYTHING, seed).unwrap_or_else(|why| panic!("{seed}: {why}"));
+        let line = text.lines().find_map(|line| line.split("Summary").nth(1));
+        line.unwrap_or_else(|| panic!("{seed}: no summary in {text}")).to_owned()
+    };
+    let seeds = [1, 2, 3, 7, 6011];
+    let traces = seeds.map(trace);
+    assert_eq!(traces, seeds.map(trace));
+    assert!(traces.windows(2).all(|pair| pair[0] != pair[1]));
 }
+
+/// The name of the test below: it is run for each seed in a process of its own.
+const EVERYTHING: &str = "what_is_agreed_survives_everything";
 
 #[test]
 fn what_is_agreed_survives_everything() {
-    if std::env::var_os("KRG_SIM_LOG").is_some() {
-        let filter = tracing_subscriber::EnvFilter::from_env("KRG_SIM_LOG");
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).try_init();
-    }
     if let Some(seed) = number("KRG_SIM_SEED") {
-        for _ in 0..number("KRG_SIM_TIMES").unwrap_or(1) {
-            match sim::run::one(seed) {
-                Ok(summary) => println!("seed {seed}: {summary:?}"),
-                Err(why) => panic!("seed {seed}: {why}"),
-            }
+        sim::run::end_if_it_hangs();
+        if std::env::var_os("KRG_SIM_LOG").is_some() {
+            let filter = tracing_subscriber::EnvFilter::from_env("KRG_SIM_LOG");
+            let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).try_init();
+        }
+        match sim::run::one(seed) {
+            Ok(summary) => println!("seed {seed}: {summary:?}"),
+            Err(why) => panic!("seed {seed}: {why}"),
         }
         return;
     }
@@ -60,16 +62,11 @@ fn what_is_agreed_survives_everything() {
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     let seconds = number("KRG_SIM_S").unwrap_or(if in_ci { CI_S } else { BRIEF_S });
     let limit = Duration::from_secs(if count.is_some() { u32::MAX.into() } else { seconds });
-    let first = number("KRG_SIM_FIRST").unwrap_or_else(|| RandomState::new().hash_one(0) >> 16);
-    let tally = sim::run::many(first, count.unwrap_or(u64::MAX), limit);
-    println!(
-        "{} seeds from {first} on: {} s simulated, {} questions",
-        tally.runs,
-        tally.simulated.as_secs(),
-        tally.asked
-    );
+    let first = number("KRG_SIM_FIRST").unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    let tally = sim::run::many(EVERYTHING, first, count.unwrap_or(u64::MAX), limit);
+    println!("{} seeds from {first} on: {} s simulated", tally.runs, tally.simulated_s);
     if let Some((seed, why)) = tally.failed.first() {
-        panic!("seed {seed}: {why}\nonce more: {}", again(*seed));
+        panic!("seed {seed}: {why}\nonce more: KRG_SIM_SEED={seed} make sim");
     }
     assert!(tally.runs > 0, "no seed was run");
 }

@@ -319,8 +319,10 @@ pub async fn rotate_ca(station: Arc<Station>, force: bool) -> Answer<Answers<wir
                 if send.send(Ok(report)).await.is_err() || finished {
                     return;
                 }
-                if applied.changed().await.is_err() {
-                    return;
+                tokio::select! {
+                    changed = applied.changed() => if changed.is_err() { return },
+                    () = send.closed() => return,
+                    () = station.turns.closed() => return,
                 }
             }
         };

@@ -51,7 +51,13 @@ impl Invariant for Watchers {
         Ok(())
     }
 
-    fn end(&mut self, _now: &Now<'_>) -> Result<(), String> {
+    fn end(&mut self, now: &Now<'_>) -> Result<(), String> {
+        // A revision that nobody at all heard of shows in the rows that it wrote last.
+        if let Some(state) = now.glances.first().map(|glance| &glance.view.state) {
+            self.revisions.extend(state.config.iter().map(|(_, row)| row.revision));
+            self.revisions.extend(state.sequences.iter().map(|(_, row)| row.revision));
+            self.revisions.extend(state.nodes.iter().map(|(_, row)| row.revision));
+        }
         for (machine, (gaps, last)) in &self.heard {
             let told = &self.told[machine];
             let gap = |n: u64| gaps.iter().any(|(from, to)| (from + 1..=*to).contains(&n));
