@@ -11,6 +11,7 @@ pub use stored::{check_membership, decode_entry, decode_payload, encode_entry, e
 
 use crate::codec;
 use crate::keys::Keys;
+use crate::machine::Durable;
 use crate::raft::{Entry, LogId, StorageError, Types, Vote};
 use crate::store::{Change, StoreError};
 use crate::writer::Writer;
@@ -22,6 +23,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard};
 use stored::{StoredId, StoredVote};
+use tokio::sync::watch;
 
 /// Entries that are read for replication at once, bytes.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -38,6 +40,8 @@ pub struct LogStore {
     keys: Keys,
     writer: Arc<Writer>,
     inner: Arc<Mutex<Inner>>,
+    /// Up to where the state does without the log, if that is to be waited for.
+    state: Option<watch::Receiver<Durable>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +84,23 @@ impl LogStore {
     // A panic while it was held leaves values that are whole.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// From now on nothing is purged before the state is durable without it. Raft purges what a
+    /// snapshot stands for as soon as it has begun to install it.
+    pub fn behind(mut self, state: watch::Receiver<Durable>) -> LogStore {
+        self.state = Some(state);
+        self
+    }
+
+    /// Waits until the state is durable up to this entry.
+    async fn wait_state(&self, index: u64) -> Result<(), StoreError> {
+        let Some(mut state) = self.state.clone() else { return Ok(()) };
+        let there = state.wait_for(|d| d.is_none_or(|durable| durable >= index)).await;
+        match there.map(|durable| *durable) {
+            Ok(Some(_)) => Ok(()),
+            _ => Err(StoreError::Io("a snapshot could not be kept".into())),
+        }
     }
 
     /// Nothing was ever written: no vote, no entry.
@@ -326,6 +347,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.wait_state(log_id.index).await.map_err(|e| cannot_write(&e))?;
         let (from, end) = {
             let mut inner = self.inner();
             let (from, end) = (inner.first, inner.end());

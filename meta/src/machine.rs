@@ -18,6 +18,7 @@ use openraft::{
 };
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// So many changed rows are written at once.
@@ -38,7 +39,11 @@ pub struct Machine {
     files: Arc<dyn SnapshotFiles>,
     published: Arc<Published>,
     feed: Arc<Feed>,
+    durable: Arc<watch::Sender<Durable>>,
 }
+
+/// Up to which entry the state is durable without the log; `None` once a snapshot has failed.
+pub type Durable = Option<u64>;
 
 fn failed(error: &StoreError) -> StorageError {
     StorageIOError::write_state_machine(AnyError::new(error)).into()
@@ -59,12 +64,18 @@ impl Machine {
         let published = Arc::new(Published::new(view.clone()));
         let feed = Arc::new(Feed::new(published.clone()));
         let rows_written = Instant::now();
-        Machine { view, rows, rows_written, writer, files, published, feed }
+        let durable = Arc::new(watch::Sender::new(Some(view.applied_index())));
+        Machine { view, rows, rows_written, writer, files, published, feed, durable }
     }
 
     /// Where the state is shown.
     pub fn published(&self) -> Arc<Published> {
         self.published.clone()
+    }
+
+    /// Up to where the log is not needed any more.
+    pub fn durable(&self) -> watch::Receiver<Durable> {
+        self.durable.subscribe()
     }
 
     /// Where its changes are told.
@@ -100,8 +111,6 @@ impl Machine {
     }
 
     async fn install(&mut self, view: View, bytes: Vec<u8>) -> Result<(), StoreError> {
-        // What Raft has cut off the log for it must not come back behind it.
-        self.writer.write(Vec::new(), true).await?;
         let (files, index) = (self.files.clone(), view.applied_index());
         self.writer.aside(move || files.keep(index, &bytes)).await?;
         self.rows.replace(&self.writer, &view).await?;
@@ -151,7 +160,8 @@ impl RaftStateMachine<Types> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let rows = self.write_rows().await;
         let (writer, files) = (self.writer.clone(), self.files.clone());
-        Builder { view: self.view.clone(), rows, writer, files }
+        let durable = self.durable.clone();
+        Builder { view: self.view.clone(), rows, writer, files, durable }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Vec<u8>>, StorageError> {
@@ -165,7 +175,14 @@ impl RaftStateMachine<Types> for Machine {
     ) -> Result<(), StorageError> {
         if meta.last_log_id < self.view.applied {
             tracing::warn!(snapshot = %meta, "an old snapshot is not installed");
-            return Ok(());
+            let kept = self.write_rows().await;
+            let kept = match kept {
+                Ok(()) => self.writer.write(Vec::new(), true).await,
+                failed => failed,
+            };
+            let index = kept.is_ok().then(|| self.view.applied_index());
+            self.durable.send_replace(index);
+            return kept.map_err(|e| snapshot_failed(Some(meta), &e));
         }
         let announced = meta.clone();
         let checked = self.writer.aside(move || {
@@ -176,6 +193,9 @@ impl RaftStateMachine<Types> for Machine {
             Ok((view, bytes)) => self.install(view, bytes).await,
             Err(error) => Err(error),
         };
+        // The log is shortened behind it, and waits for this.
+        let index = installed.is_ok().then(|| self.view.applied_index());
+        self.durable.send_replace(index);
         installed.map_err(|e| snapshot_failed(Some(meta), &e))
     }
 
@@ -215,6 +235,7 @@ pub struct Builder {
     rows: Result<(), StoreError>,
     writer: Arc<Writer>,
     files: Arc<dyn SnapshotFiles>,
+    durable: Arc<watch::Sender<Durable>>,
 }
 
 impl Builder {
@@ -232,7 +253,16 @@ impl Builder {
             }
             Ok(bytes)
         };
-        self.writer.aside(build).await
+        let bytes = self.writer.aside(build).await?;
+        let index = self.view.applied_index();
+        self.durable.send_if_modified(|durable| match durable {
+            Some(before) if *before < index => {
+                *before = index;
+                true
+            }
+            _ => false,
+        });
+        Ok(bytes)
     }
 }
 

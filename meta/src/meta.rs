@@ -169,6 +169,7 @@ impl Meta {
         let Options { member, group, epoch, dial, new_key, authority_keys, farewell } = options;
         let Opened { mut log, machine, published, feed } = opened;
         let restored = restored(&mut log, member).await?;
+        let log = log.behind(machine.durable());
         let contacts = Arc::new(Contacts::default());
         let network = Arc::new(Network {
             own: member,

@@ -43,7 +43,7 @@ impl LogStore {
         }
         inner.written = inner.end();
         check_vote(&inner)?;
-        Ok(LogStore { keys, writer, inner: Arc::new(Mutex::new(inner)) })
+        Ok(LogStore { keys, writer, inner: Arc::new(Mutex::new(inner)), state: None })
     }
 }
 
