@@ -168,10 +168,12 @@ impl Members {
     /// A probe was answered.
     pub fn answered(&self, id: NodeId, answer: Answer) {
         let (sent, theirs, got) = answer.stamps_ns;
+        // This node's own clock is not measured over a round trip: it is the same one.
+        let measured = if id == self.own { (0, 0) } else { offset::measure(sent, theirs, got) };
         self.change(id, |m| {
             let restarted = m.incarnation != answer.incarnation;
             let old = m.boot_offset.filter(|_| !restarted);
-            m.boot_offset = Some(offset::refine(old, offset::measure(sent, theirs, got)));
+            m.boot_offset = Some(offset::refine(old, measured));
             m.rtt = Duration::from_nanos(got.saturating_sub(sent));
             m.hostname = answer.hostname;
             m.incarnation = answer.incarnation;

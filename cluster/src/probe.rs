@@ -96,13 +96,21 @@ impl Pace {
 }
 
 async fn watch_one(members: Arc<Members>, id: NodeId, asking: Asking, pace: Pace) {
-    let mut failures = 0;
+    let (mut failures, mut connected) = (0, false);
     let mut nudges = members.nudges();
     sleep_until(Instant::now() + pace.first(id)).await;
     loop {
         // Subscribed before the probe, so that a change during it is not missed.
         let mut changes = members.changes();
-        match probe(&members, id, asking, pace.timeout_ms()).await {
+        let ask = || probe(&members, id, asking, pace.timeout_ms());
+        let asked = match ask().await {
+            // On a new connection the question waits for the handshake, and tells nothing about
+            // the other's clock.
+            Ok(_) if !connected => ask().await,
+            asked => asked,
+        };
+        connected = asked.is_ok();
+        match asked {
             Ok(answer) => {
                 failures = 0;
                 members.answered(id, answer);
