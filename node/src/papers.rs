@@ -81,7 +81,7 @@ pub async fn take_up(config: &Config, hostname: &str) -> Result<Papers> {
         None => found(config)?,
     };
     match open_store_soon(dir, identity.member).await? {
-        Store::There(opened) => papers(config, identity, opened, None),
+        Store::There(opened) => papers(config, identity, *opened, None),
         Store::Lost(quarantined) => {
             let alone = identity.founders.iter().all(|f| f.member == identity.member);
             let identity = match alone {
@@ -89,7 +89,7 @@ pub async fn take_up(config: &Config, hostname: &str) -> Result<Papers> {
                 false => readmit(config, hostname, &identity).await?,
             };
             match open_store(dir, identity.member)? {
-                Store::There(opened) => papers(config, identity, opened, quarantined),
+                Store::There(opened) => papers(config, identity, *opened, quarantined),
                 Store::Lost(_) => bail!("{}: a new store is damaged at once", dir.display()),
             }
         }
@@ -155,7 +155,7 @@ pub fn forget(state_dir: &Path) -> Result<()> {
 }
 
 enum Store {
-    There(Opened),
+    There(Box<Opened>),
     /// It was there and is damaged or gone; where the damaged one was put.
     Lost(Option<PathBuf>),
 }
@@ -211,7 +211,7 @@ fn open_store(state_dir: &Path, member: MemberId) -> Result<Store> {
                 write_synced(&marker, &format!("{}\n", member.get()))?;
                 clear_stores(state_dir, Some(member))?;
             }
-            Ok(Store::There(opened))
+            Ok(Store::There(Box::new(opened)))
         }
         Err(OpenError::Quarantined { from, to, why }) => {
             tracing::error!(from = %from.display(), to = %to.display(), why, "store put aside");
@@ -276,7 +276,7 @@ pub async fn survive(config: &Config) -> Result<()> {
     let Store::There(opened) = open_store_soon(dir, old.member).await? else {
         bail!("this node's own store is lost: recover another node, or restore a backup");
     };
-    let mut survivor = recover::read(opened, old.member).await?;
+    let mut survivor = recover::read(*opened, old.member).await?;
     let gossip_key = new_key_text();
     let survive = admission::Command::Survive { member: old.member, gossip_key };
     let Reply::Admitted(member) = survivor.apply(Command::Admission(survive))? else {
