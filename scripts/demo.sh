@@ -70,6 +70,7 @@ wait_for ocean-model
 wait_for render-frame-3
 
 show "krg nodes status" 1 -- krg nodes status
+show "krg cluster status" 1 -- krg cluster status
 show "krg ps -e -o pid,user,psr,stat,args" 1 -- krg ps -e -o pid,user,psr,stat,args
 # The second of two frames: what the cpus did is the difference of two looks.
 show "krg exec -- top -b -n2 -d1 -o PID" 1 -- \
