@@ -7,7 +7,7 @@ use crate::raft::Types;
 use crate::table::admission;
 use crate::voters::{Candidate, Current, Step, next_step};
 use krg_types::MemberId;
-use openraft::{BasicNode, ChangeMembers, RaftMetrics, ServerState};
+use openraft::{BasicNode, ChangeMembers, LogId, RaftMetrics, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
 use std::time::Duration;
@@ -33,6 +33,7 @@ pub async fn run(inner: Weak<Inner>) {
         return;
     };
     let mut leading_since: Option<(u64, Instant)> = None;
+    let mut changed_at: Option<LogId<MemberId>> = None;
     loop {
         let due = Instant::now() + PERIOD;
         let Some(now) = inner.upgrade() else { return };
@@ -48,7 +49,9 @@ pub async fn run(inner: Weak<Inner>) {
                 Some((term, since)) if term == seen.current_term => since,
                 _ => leading_since.insert((seen.current_term, Instant::now())).1,
             };
-            if step(&now, &seen, since).await {
+            // The answer to a change may come before the figures that know of it.
+            let is_news = changed_at.as_ref() <= seen.membership_config.log_id().as_ref();
+            if is_news && step(&now, &seen, since, &mut changed_at).await {
                 continue;
             }
         }
@@ -61,8 +64,14 @@ pub async fn run(inner: Weak<Inner>) {
     }
 }
 
-/// Does the one thing that is due; was there one?
-async fn step(inner: &Inner, metrics: &RaftMetrics<MemberId, BasicNode>, since: Instant) -> bool {
+/// Does the one thing that is due; was there one? `changed_at` becomes where in the log Raft's
+/// list was changed.
+async fn step(
+    inner: &Inner,
+    metrics: &RaftMetrics<MemberId, BasicNode>,
+    since: Instant,
+    changed_at: &mut Option<LogId<MemberId>>,
+) -> bool {
     let view = inner.published.load();
     // What this leader's own log says must have been applied: an older list would mislead.
     if view.applied.map(|id| id.index) < metrics.membership_config.log_id().map(|id| id.index) {
@@ -72,7 +81,9 @@ async fn step(inner: &Inner, metrics: &RaftMetrics<MemberId, BasicNode>, since: 
     let members = candidates(inner, metrics, since);
     if let Some(step) = next_step(&members, &current, inner.own) {
         tracing::info!(?step, "changing Raft's members");
-        return timeout(STEP_MAX, change(inner, step)).await.unwrap_or(false);
+        let change = timeout(STEP_MAX, change(inner, step)).await.ok().flatten();
+        *changed_at = change.or(*changed_at);
+        return change.is_some();
     }
     let leaving: Vec<(MemberId, String)> = view
         .state
@@ -129,7 +140,8 @@ fn is_healthy(contacts: &Contacts, member: MemberId, since: Instant) -> bool {
     silent.min(since.elapsed()) < SILENT_MAX
 }
 
-async fn change(inner: &Inner, step: Step) -> bool {
+/// Where in the log the change stands.
+async fn change(inner: &Inner, step: Step) -> Option<LogId<MemberId>> {
     let node = |addr: String| BasicNode { addr };
     let changes: ChangeMembers<MemberId, BasicNode> = match step {
         Step::AddLearner(member, address) => {
@@ -140,10 +152,10 @@ async fn change(inner: &Inner, step: Step) -> bool {
     };
     let raft: &openraft::Raft<Types> = &inner.raft;
     match raft.change_membership(changes, true).await {
-        Ok(_) => true,
+        Ok(done) => Some(done.log_id),
         Err(e) => {
             tracing::debug!(error = %e, "Raft's members could not be changed now");
-            false
+            None
         }
     }
 }

@@ -48,14 +48,18 @@ pub fn voters_wanted(members: usize) -> usize {
 }
 
 /// The next change, or `None` when all is as it should be. `members` are those who should be in
-/// the list; `leader` decides, and goes on voting if it is one of them.
+/// the list; `leader` decides, and goes on voting if it is one of them. Once it is out of Raft's
+/// list it leads only until that is committed, and must change nothing more (openraft panics).
 pub fn next_step(
     members: &BTreeMap<MemberId, Candidate>,
     current: &Current,
     leader: MemberId,
 ) -> Option<Step> {
-    // Newcomers first: they need time to catch up, and may be needed as voters.
     let known = |m: &MemberId| current.voters.contains(m) || current.learners.contains(m);
+    if !known(&leader) {
+        return None;
+    }
+    // Newcomers first: they need time to catch up, and may be needed as voters.
     if let Some((member, candidate)) = members.iter().find(|(m, _)| !known(m)) {
         return Some(Step::AddLearner(*member, candidate.address.clone()));
     }
@@ -162,6 +166,12 @@ mod tests {
         let all = members(&[2], &[], &[]);
         let step = next_step(&all, &current(&[1], &[2]), member(1));
         assert_eq!(step, Some(Step::SetVoters(set(&[2]))));
+    }
+
+    #[test]
+    fn a_leader_that_is_out_of_the_list_changes_nothing_more() {
+        let all = members(&[2, 3, 4], &[], &[]);
+        assert_eq!(next_step(&all, &current(&[2, 3], &[]), member(1)), None);
     }
 
     #[test]
