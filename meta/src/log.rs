@@ -1,12 +1,14 @@
-//! Raft's log and vote over a store. An append is acknowledged when it is durable, and a vote is
-//! durable before it is cast.
+//! Raft's log and vote over a store. A vote is durable before it is cast, and an append before it
+//! is acknowledged; except a leader's own, of which `flushed` tells more.
 
 mod cache;
+mod flushed;
 mod load;
 mod stored;
 #[cfg(test)]
 mod tests;
 
+pub use flushed::{Flushed, reached};
 pub use stored::{check_membership, decode_entry, decode_payload, encode_entry, encode_payload};
 
 use crate::codec;
@@ -16,8 +18,11 @@ use crate::raft::{Entry, LogId, StorageError, Types, Vote};
 use crate::store::{Change, StoreError};
 use crate::writer::Writer;
 use cache::Cache;
+use krg_types::MemberId;
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
+use openraft::{
+    AnyError, EntryPayload, LogIdOptionExt, LogState, OptionalSend, RaftLogReader, StorageIOError,
+};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -40,6 +45,9 @@ pub struct LogStore {
     keys: Keys,
     writer: Arc<Writer>,
     inner: Arc<Mutex<Inner>>,
+    flushed: Arc<watch::Sender<Flushed>>,
+    /// Whose log it is, once that is known.
+    own: Option<MemberId>,
     /// Up to where the state does without the log, if that is to be waited for.
     state: Option<watch::Receiver<Durable>>,
 }
@@ -55,12 +63,19 @@ struct Inner {
     first: u64,
     /// Entries below this index are in the store.
     written: u64,
+    /// The end of the last append that was acknowledged only when it was durable.
+    held: u64,
     cache: Cache,
 }
 
 impl Inner {
     fn end(&self) -> u64 {
         self.last.map_or(0, |id| id.index + 1)
+    }
+
+    fn leads(&self, own: MemberId) -> bool {
+        let vote = self.vote.filter(Vote::is_committed);
+        vote.is_some_and(|vote| vote.leader_id().voted_for() == Some(own))
     }
 }
 
@@ -91,6 +106,43 @@ impl LogStore {
     pub fn behind(mut self, state: watch::Receiver<Durable>) -> LogStore {
         self.state = Some(state);
         self
+    }
+
+    /// This is the log of `own`, which from now on acknowledges what it appends as a leader at
+    /// once: nobody may rely on that without a look at `flushed`. If it led in its last life, it
+    /// leads no more: others may hold entries of its term that its own disk does not, and in the
+    /// same term it would give their places to others.
+    pub fn of(mut self, own: MemberId) -> LogStore {
+        self.own = Some(own);
+        {
+            let mut inner = self.inner();
+            if inner.leads(own)
+                && let Some(vote) = &mut inner.vote
+            {
+                vote.committed = false;
+            }
+        }
+        self
+    }
+
+    /// Up to where it is durable, and later.
+    pub fn flushed(&self) -> watch::Receiver<Flushed> {
+        self.flushed.subscribe()
+    }
+
+    /// May these be acknowledged before they are durable? Not a change of the members, nor what
+    /// follows it: who is asked for a majority depends on it.
+    fn is_early(&self, entries: &[Entry]) -> bool {
+        let is_change = |e: &Entry| matches!(e.payload, EntryPayload::Membership(_));
+        let mut inner = self.inner();
+        let leads = self.own.is_some_and(|own| inner.leads(own));
+        let early = leads
+            && !entries.iter().any(is_change)
+            && self.flushed.borrow().last.next_index() >= inner.held;
+        if let (false, Some(last)) = (early, entries.last()) {
+            inner.held = last.log_id.index + 1;
+        }
+        early
     }
 
     /// Waits until the state is durable up to this entry.
@@ -300,19 +352,39 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let failed = self.flushed.borrow().failed.clone();
+        failed.map_or(Ok(()), |e| Err(cannot_write(&e)))?;
         let entries: Vec<Entry> = entries.into_iter().collect();
+        let Some(last) = entries.last().map(|entry| entry.log_id) else {
+            callback.log_io_completed(Ok(()));
+            return Ok(());
+        };
+        let early = self.is_early(&entries);
         let (changes, end) = self.to_append(entries).map_err(|e| cannot_write(&e))?;
-        let inner = self.inner.clone();
+        let (now, later) = if early { (Some(callback), None) } else { (None, Some(callback)) };
+        let (inner, flushed) = (self.inner.clone(), self.flushed.clone());
         let done = move |result: Result<(), StoreError>| {
-            if result.is_ok() {
-                let mut inner = inner.lock().unwrap_or_else(|e| e.into_inner());
-                inner.written = end.min(inner.end());
-                let written = inner.written;
-                inner.cache.shrink(written);
+            match &result {
+                Ok(()) => {
+                    let mut inner = inner.lock().unwrap_or_else(|e| e.into_inner());
+                    inner.written = end.min(inner.end());
+                    let written = inner.written;
+                    inner.cache.shrink(written);
+                    flushed.send_modify(|flushed| flushed.last = flushed.last.max(Some(last)));
+                }
+                Err(error) => {
+                    tracing::error!(%error, entry = %last, "the log cannot be written");
+                    flushed.send_modify(|flushed| flushed.failed = Some(error.clone()));
+                }
             }
-            callback.log_io_completed(result.map_err(as_io));
+            if let Some(callback) = later {
+                callback.log_io_completed(result.map_err(as_io));
+            }
         };
         self.writer.submit(changes, true, done).await;
+        if let Some(callback) = now {
+            callback.log_io_completed(Ok(()));
+        }
         Ok(())
     }
 
@@ -335,6 +407,11 @@ impl RaftLogStorage<Types> for LogStore {
             inner.last = before;
             inner.written = inner.written.min(from);
         }
+        self.flushed.send_if_modified(|flushed| {
+            let cut = flushed.reaches(from);
+            flushed.last = if cut { before } else { flushed.last };
+            cut
+        });
         // The newest first: if this is cut short, what is left has no hole.
         let mut to = end;
         while to > from {
@@ -363,6 +440,11 @@ impl RaftLogStorage<Types> for LogStore {
             }
             (from, end.min(log_id.index + 1))
         };
+        self.flushed.send_if_modified(|flushed| {
+            let behind = !flushed.reaches(log_id.index);
+            flushed.last = if behind { Some(log_id) } else { flushed.last };
+            behind
+        });
         // First that they are gone, then they go: what a crash leaves over is known as such.
         let purged = codec::encode(&StoredId(Some(log_id)));
         let purged = vec![Change::put(self.keys.purged(), purged)];

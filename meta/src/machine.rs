@@ -4,6 +4,7 @@
 mod tests;
 
 use crate::command::Replies;
+use crate::log::{Flushed, reached};
 use crate::published::{Published, View};
 use crate::raft::{Entry, LogId, StorageError, StoredMembership, Types};
 use crate::rows::Rows;
@@ -40,6 +41,8 @@ pub struct Machine {
     published: Arc<Published>,
     feed: Arc<Feed>,
     durable: Arc<watch::Sender<Durable>>,
+    /// Up to where the log is durable, if that is to be waited for.
+    flushed: Option<watch::Receiver<Flushed>>,
 }
 
 /// Up to which entry the state is durable without the log; `None` once a snapshot has failed.
@@ -65,7 +68,23 @@ impl Machine {
         let feed = Arc::new(Feed::new(published.clone()));
         let rows_written = Instant::now();
         let durable = Arc::new(watch::Sender::new(Some(view.applied_index())));
-        Machine { view, rows, rows_written, writer, files, published, feed, durable }
+        Machine {
+            view,
+            rows,
+            rows_written,
+            writer,
+            files,
+            published,
+            feed,
+            durable,
+            flushed: None,
+        }
+    }
+
+    /// From now on nothing is applied before the log has it on the disk.
+    pub fn after(mut self, flushed: watch::Receiver<Flushed>) -> Machine {
+        self.flushed = Some(flushed);
+        self
     }
 
     /// Where the state is shown.
@@ -144,6 +163,10 @@ impl RaftStateMachine<Types> for Machine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        if let (Some(flushed), Some(last)) = (&mut self.flushed, entries.last()) {
+            reached(flushed, last.log_id.index).await.map_err(|e| failed(&e))?;
+        }
         let mut events = Vec::new();
         let replies = entries.into_iter().map(|entry| self.apply_one(entry, &mut events));
         let replies: Vec<Replies> = replies.collect();

@@ -1,10 +1,11 @@
 //! A store in memory, for simulations: it loses at a crash what was not synced, and its disk
 //! fills up or fails on demand. No threads, no clock: the same calls give the same.
 
-use crate::store::{Change, Pair, Store, StoreError};
+use crate::store::{Change, Pace, Pair, Store, StoreError};
 use imbl::OrdMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 type Image = OrdMap<Vec<u8>, Vec<u8>>;
 
@@ -20,6 +21,7 @@ struct Inner {
     /// Bytes that still fit.
     room_bytes: Option<u64>,
     syncs_fail: bool,
+    sync_time: Duration,
     poison: Option<String>,
 }
 
@@ -56,7 +58,8 @@ impl MemoryStore {
         let kept = batches.min(inner.unsynced.len()).checked_sub(1);
         let durable = kept.and_then(|n| inner.unsynced.get(n)).unwrap_or(&inner.durable).clone();
         inner.poison = Some("its machine has crashed".into());
-        let found = Inner { durable, room_bytes: inner.room_bytes, ..Inner::default() };
+        let (room_bytes, sync_time) = (inner.room_bytes, inner.sync_time);
+        let found = Inner { durable, room_bytes, sync_time, ..Inner::default() };
         Arc::new(MemoryStore(Mutex::new(found)))
     }
 
@@ -74,6 +77,12 @@ impl MemoryStore {
     /// From now on syncs fail, or do not.
     pub fn set_syncs_fail(&self, fail: bool) {
         self.inner().syncs_fail = fail;
+    }
+
+    /// So long a sync takes from now on; zero, as it is at first, must not change while the store
+    /// is in use.
+    pub fn set_sync_time(&self, time: Duration) {
+        self.inner().sync_time = time;
     }
 
     // A panic while it was held leaves whole images.
@@ -128,8 +137,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn blocks(&self) -> bool {
-        false
+    fn pace(&self) -> Pace {
+        Pace::Feigned(self.inner().sync_time)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::command::{Command, Reply};
 use crate::contact::{Contacts, STALE_AFTER};
 use crate::error::MetaError;
-use crate::log::LogStore;
+use crate::log::Flushed;
 use crate::network::Network;
 use crate::open::Opened;
 use crate::proposer::Proposer;
@@ -19,7 +19,6 @@ use krg_rpc::proto::raft::raft_client::RaftClient;
 use krg_types::MemberId;
 use krg_types::limits::MESSAGE_BYTES_MAX;
 use openraft::error::{CheckIsLeaderError, RaftError};
-use openraft::storage::RaftLogStorage;
 use openraft::{BasicNode, RaftMetrics, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -90,28 +89,7 @@ pub struct Inner {
     pub(crate) authority_keys: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) farewell: Farewell,
     feed: Arc<Feed>,
-    restored: Option<Restored>,
-}
-
-/// A leader that was started anew goes on leading, in the same term. What it had committed is then
-/// only what it remembers of that, which may be less than it has acknowledged; but it is in its
-/// log.
-#[derive(Clone, Copy, Debug)]
-struct Restored {
-    term: u64,
-    /// The end of its log.
-    last: u64,
-}
-
-/// What was left by a leader's last life, if it was one.
-async fn restored(log: &mut LogStore, own: MemberId) -> Result<Option<Restored>, MetaError> {
-    let failed = |e: openraft::StorageError<MemberId>| MetaError::Failed(e.to_string());
-    let vote = log.read_vote().await.map_err(failed)?;
-    let Some(vote) = vote.filter(|vote| vote.is_committed()) else { return Ok(None) };
-    let last = log.get_log_state().await.map_err(failed)?.last_log_id;
-    let led = vote.leader_id().voted_for() == Some(own);
-    let term = vote.leader_id().get_term();
-    Ok(last.filter(|_| led).map(|last| Restored { term, last: last.index }))
+    flushed: watch::Receiver<Flushed>,
 }
 
 /// A member's part in one group.
@@ -147,6 +125,17 @@ fn config(group: u32, tuning: Tuning) -> Result<openraft::Config, MetaError> {
     config.validate().map_err(|e| MetaError::Failed(e.to_string()))
 }
 
+/// Nobody else can vote: it waits for no election.
+async fn elect_alone(raft: &Raft, own: MemberId) -> Result<(), MetaError> {
+    let voters: Vec<MemberId> =
+        raft.metrics().borrow().membership_config.membership().voter_ids().collect();
+    if voters == [own] {
+        let elected = raft.trigger().elect().await;
+        elected.map_err(|e| MetaError::Failed(e.to_string()))?;
+    }
+    Ok(())
+}
+
 impl Meta {
     /// Takes up a member's part with what its store holds. A store that is new waits for the
     /// leader's word, or for `found`.
@@ -167,9 +156,10 @@ impl Meta {
         tuning: Tuning,
     ) -> Result<Meta, MetaError> {
         let Options { member, group, epoch, dial, new_key, authority_keys, farewell } = options;
-        let Opened { mut log, machine, published, feed } = opened;
-        let restored = restored(&mut log, member).await?;
-        let log = log.behind(machine.durable());
+        let Opened { log, machine, published, feed } = opened;
+        let log = log.of(member).behind(machine.durable());
+        let flushed = log.flushed();
+        let machine = machine.after(flushed.clone());
         let contacts = Arc::new(Contacts::default());
         let network = Arc::new(Network {
             own: member,
@@ -177,10 +167,12 @@ impl Meta {
             dial: dial.clone(),
             published: published.clone(),
             contacts: contacts.clone(),
+            flushed: flushed.clone(),
         });
         let raft = Raft::new(member, Arc::new(config(group, tuning)?), network, log, machine)
             .await
             .map_err(|e| MetaError::Failed(e.to_string()))?;
+        elect_alone(&raft, member).await?;
         let names = (member, group, epoch);
         let proposer = Proposer::start(names, raft.clone(), dial, published.clone());
         let inner = Arc::new(Inner {
@@ -194,7 +186,7 @@ impl Meta {
             authority_keys,
             farewell,
             feed,
-            restored,
+            flushed,
         });
         tokio::spawn(reconcile::run(Arc::downgrade(&inner)));
         Ok(Meta(inner))
@@ -322,6 +314,18 @@ impl Meta {
 
     /// Returns when this member's part has failed, with the reason.
     pub async fn failure(&self) -> String {
+        let mut flushed = self.0.flushed.clone();
+        let failed = async {
+            let failed = flushed.wait_for(|flushed| flushed.failed.is_some()).await;
+            failed.ok().and_then(|flushed| flushed.failed.as_ref().map(ToString::to_string))
+        };
+        tokio::select! {
+            why = self.ended() => why,
+            Some(why) = failed => why,
+        }
+    }
+
+    async fn ended(&self) -> String {
         let mut metrics = self.0.raft.metrics();
         loop {
             if let Err(e) = &metrics.borrow_and_update().running_state {
@@ -344,11 +348,8 @@ impl Meta {
 impl Inner {
     /// The index that a reader on the leader itself must have applied.
     pub(crate) async fn own_read_index(&self) -> Result<u64, MetaError> {
-        let term = self.raft.metrics().borrow().current_term;
-        let restored = self.restored.filter(|restored| term <= restored.term);
-        let floor = restored.map_or(0, |restored| restored.last);
         match self.raft.get_read_log_id().await {
-            Ok((read, _)) => Ok(read.map_or(0, |id| id.index).max(floor)),
+            Ok((read, _)) => Ok(read.map_or(0, |id| id.index)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
                 Err(MetaError::NotLeader(to.leader_id))
             }

@@ -1,8 +1,9 @@
 //! Raft's messages to other members, over gRPC.
 
 use crate::contact::{Contacts, STALE_AFTER};
+use crate::log::{Flushed, reached};
 use crate::published::Published;
-use crate::raft::{Types, Vote};
+use crate::raft::{LogId, Types, Vote};
 use crate::wire;
 use krg_rpc::dial::Dial;
 use krg_rpc::proto::raft as proto;
@@ -22,6 +23,8 @@ use openraft::{BasicNode, OptionalSend, Snapshot};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// Bytes of entries sent at once over a link that has not shown its speed.
 const FIRST_BUDGET_BYTES: usize = 256 << 10;
@@ -36,6 +39,9 @@ const FAILURES_PER_CHANNEL: u32 = 3;
 /// Between tries of a member that cannot be reached, ms.
 const RETRY_MS: [u64; 3] = [100, 250, 500];
 
+/// Word that something is agreed on waits so long for the own disk.
+const FLUSH_WAIT: Duration = Duration::from_millis(50);
+
 /// What all links of one member of one group share.
 pub struct Network {
     /// This member.
@@ -48,6 +54,8 @@ pub struct Network {
     pub published: Arc<Published>,
     /// Who answered when.
     pub contacts: Arc<Contacts>,
+    /// Up to where the own log is durable.
+    pub flushed: watch::Receiver<Flushed>,
 }
 
 impl Network {
@@ -118,6 +126,17 @@ impl Link {
         Some(wire::envelope(self.network.group, self.network.own, self.target))
     }
 
+    /// What the other may apply: a leader's Raft believes its own entries to be on its disk before
+    /// they are. With entries nothing waits, as another message follows when these are agreed on.
+    async fn committed(&self, rpc: &AppendEntriesRequest<Types>) -> Option<LogId> {
+        let mut flushed = self.network.flushed.clone();
+        if let (Some(id), true) = (rpc.leader_commit, rpc.entries.is_empty()) {
+            let _ = timeout(FLUSH_WAIT, reached(&mut flushed, id.index)).await;
+        }
+        let limited = flushed.borrow().limit(rpc.leader_commit);
+        limited
+    }
+
     fn succeeded(&mut self) {
         self.failures = 0;
         self.network.contacts.answered(self.target);
@@ -162,13 +181,14 @@ impl RaftNetwork<Types> for Link {
             self.budget_bytes = (self.budget_bytes / 2).max(BUDGET_BYTES_MIN);
             self.failures += 1;
         }
+        let committed = self.committed(&rpc).await;
         let (entries, all) = self.cut(&rpc);
         let sent = entries.len();
         let request = proto::AppendRequest {
             envelope: self.envelope(),
             vote: Some(wire::vote_out(&rpc.vote)),
             prev: rpc.prev_log_id.as_ref().map(wire::log_id_out),
-            committed: rpc.leader_commit.as_ref().map(wire::log_id_out),
+            committed: committed.as_ref().map(wire::log_id_out),
             entries,
             majority: self.network.has_majority(),
         };

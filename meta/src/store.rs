@@ -10,6 +10,7 @@ use crate::codec::CodecError;
 use std::fmt::Debug;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One key of a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +35,15 @@ impl Change {
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// What calls of a store cost, and so where they may be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// They take the time of a disk: only where blocking is allowed.
+    Blocks,
+    /// None takes time, but a sync is to take this much, by the clock of its runtime.
+    Feigned(Duration),
+}
 
 /// Keys and values on something that survives.
 pub trait Store: Send + Sync + Debug + 'static {
@@ -63,8 +73,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// nothing about what was lost now.
     fn sync(&self) -> Result<(), StoreError>;
 
-    /// Do calls take the time of a disk? If not they may be made anywhere.
-    fn blocks(&self) -> bool;
+    /// What calls cost.
+    fn pace(&self) -> Pace;
 }
 
 /// Why the disk's half of the agreement failed.

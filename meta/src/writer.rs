@@ -1,10 +1,13 @@
 //! Who writes into the store: one thread, which makes what has gathered durable with one sync.
-//! A store that does not block is written on the spot instead, so that simulations repeat.
+//! A store that does not block is written on the spot instead, or by a task if its syncs are to
+//! take time, so that simulations repeat.
 
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Pace, Store, StoreError};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 /// Writes that wait; whoever brings more waits too.
 const WRITES_WAITING_MAX: usize = 256;
@@ -23,7 +26,7 @@ struct Job {
 #[derive(Debug)]
 pub struct Writer {
     store: Arc<dyn Store>,
-    /// None for a store that does not block.
+    /// None for a store that takes no time.
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -34,16 +37,23 @@ impl Writer {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(store: Arc<dyn Store>) -> Result<Arc<Writer>, StoreError> {
-        if !store.blocks() {
-            return Ok(Arc::new(Writer { store, jobs: None, thread: None }));
-        }
         let (jobs, waiting) = mpsc::channel(WRITES_WAITING_MAX);
         let into = store.clone();
-        let thread = std::thread::Builder::new()
-            .name("krg-store".into())
-            .spawn(move || run(into.as_ref(), waiting))
-            .map_err(|e| StoreError::io("the store's thread", &e))?;
-        Ok(Arc::new(Writer { store, jobs: Some(jobs), thread: Some(thread) }))
+        let (jobs, thread) = match store.pace() {
+            Pace::Blocks => {
+                let thread = std::thread::Builder::new()
+                    .name("krg-store".into())
+                    .spawn(move || run(into.as_ref(), waiting))
+                    .map_err(|e| StoreError::io("the store's thread", &e))?;
+                (Some(jobs), Some(thread))
+            }
+            Pace::Feigned(Duration::ZERO) => (None, None),
+            Pace::Feigned(_) => {
+                tokio::spawn(feign(into, waiting));
+                (Some(jobs), None)
+            }
+        };
+        Ok(Arc::new(Writer { store, jobs, thread }))
     }
 
     /// The store, for reading where blocking is allowed.
@@ -98,7 +108,7 @@ impl Writer {
         &self,
         work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        if self.jobs.is_none() {
+        if self.thread.is_none() {
             return work();
         }
         let done = tokio::task::spawn_blocking(work).await;
@@ -124,18 +134,39 @@ impl Drop for Writer {
 
 fn run(store: &dyn Store, mut waiting: mpsc::Receiver<Job>) {
     while let Some(first) = waiting.blocking_recv() {
-        let mut jobs = vec![first];
-        while jobs.len() < WRITES_WAITING_MAX
-            && let Ok(more) = waiting.try_recv()
-        {
-            jobs.push(more);
-        }
-        run_all(store, jobs);
+        run_all(store, gather(first, &mut waiting));
     }
+}
+
+/// As `run`, for a store whose syncs only take the time they are told to take.
+async fn feign(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<Job>) {
+    while let Some(first) = waiting.recv().await {
+        let to_sync = write_all(store.as_ref(), gather(first, &mut waiting));
+        if let (Pace::Feigned(time), false) = (store.pace(), to_sync.is_empty()) {
+            sleep_until(Instant::now() + time).await;
+        }
+        sync(store.as_ref(), to_sync);
+    }
+}
+
+fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>) -> Vec<Job> {
+    let mut jobs = vec![first];
+    while jobs.len() < WRITES_WAITING_MAX
+        && let Ok(more) = waiting.try_recv()
+    {
+        jobs.push(more);
+    }
+    jobs
 }
 
 /// Writes all of them, then makes them durable together.
 fn run_all(store: &dyn Store, jobs: Vec<Job>) {
+    let to_sync = write_all(store, jobs);
+    sync(store, to_sync);
+}
+
+/// Writes all of them; who waits for a sync is left.
+fn write_all(store: &dyn Store, jobs: Vec<Job>) -> Vec<Done> {
     let mut to_sync = Vec::new();
     for Job { changes, sync, done } in jobs {
         let written = if changes.is_empty() { Ok(()) } else { store.write(changes) };
@@ -144,6 +175,10 @@ fn run_all(store: &dyn Store, jobs: Vec<Job>) {
             result => done(result),
         }
     }
+    to_sync
+}
+
+fn sync(store: &dyn Store, to_sync: Vec<Done>) {
     if !to_sync.is_empty() {
         let synced = store.sync();
         for done in to_sync {

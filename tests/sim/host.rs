@@ -9,6 +9,7 @@ use krg_meta::watch::Notice;
 use krg_meta::{Meta, Options};
 use krg_types::MemberId;
 use krg_types::limits::GROUP_MAIN;
+use rand::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub async fn live(world: Arc<World>, machine: usize) -> turmoil::Result {
         let Some(papers) = slot.papers else { return Ok(()) };
         slot.lives += 1;
         (slot.ended, slot.told) = (None, false);
+        slot.store.set_sync_time(sync_time(&world, machine, slot.lives));
         (papers, slot.store.clone(), slot.lives)
     };
     let opened = match open_memory(store, GROUP_MAIN) {
@@ -69,6 +71,13 @@ pub async fn live(world: Arc<World>, machine: usize) -> turmoil::Result {
     let mut slot = world.slot(machine);
     (slot.meta, slot.orders, slot.ended) = (None, None, Some(why));
     Ok(())
+}
+
+/// Some disks take no time, most a little, some very long.
+fn sync_time(world: &World, machine: usize, life: u64) -> Duration {
+    let mut rng = world.rng(("sync", machine, life));
+    let max_us = [0, 1_000, 5_000, 50_000, 300_000][rng.gen_range(0..5)];
+    Duration::from_micros(rng.gen_range(0..=max_us))
 }
 
 fn options(world: &Arc<World>, member: MemberId, life: u64) -> Options {

@@ -1,12 +1,13 @@
 //! Opening a log: all of it is read and checked before any of it is believed.
 
 use super::stored::{StoredId, StoredVote};
-use super::{Cache, DELETE_ENTRIES_MAX, Inner, LogStore, decode_entry};
+use super::{Cache, DELETE_ENTRIES_MAX, Flushed, Inner, LogStore, decode_entry};
 use crate::codec::{self, Stored};
 use crate::keys::Keys;
 use crate::store::{Change, Store, StoreError};
 use crate::writer::Writer;
 use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 
 /// Entries read at once.
 const STEP: usize = 256;
@@ -43,7 +44,15 @@ impl LogStore {
         }
         inner.written = inner.end();
         check_vote(&inner)?;
-        Ok(LogStore { keys, writer, inner: Arc::new(Mutex::new(inner)), state: None })
+        let flushed = Flushed { last: inner.last, failed: None };
+        Ok(LogStore {
+            keys,
+            writer,
+            inner: Arc::new(Mutex::new(inner)),
+            flushed: Arc::new(watch::Sender::new(flushed)),
+            own: None,
+            state: None,
+        })
     }
 }
 

@@ -7,6 +7,8 @@ use openraft::storage::RaftLogStorageExt;
 use openraft::{CommittedLeaderId, EntryPayload};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::time::Duration;
+use tokio::time::Instant;
 
 fn place(term: u64, index: u64) -> LogId {
     LogId::new(CommittedLeaderId::new(term, krg_types::MemberId::default()), index)
@@ -128,6 +130,47 @@ fn it_is_what_was_written_through_crashes() {
             assert_eq!(vote.unwrap().leader_id.term, model.term);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_does_not_wait_for_its_disk_and_nothing_comes_of_that_before() {
+    const SYNC: Duration = Duration::from_millis(10);
+    let own = krg_types::MemberId::default();
+    let store = MemoryStore::new();
+    store.set_sync_time(SYNC);
+    let mut log = load(store.clone()).of(own);
+    let mut flushed = log.flushed();
+    log.save_vote(&Vote::new(1, own)).await.unwrap();
+    log.blocking_append([entry(1, 0)]).await.unwrap();
+    log.save_vote(&Vote::new_committed(1, own)).await.unwrap();
+    let begun = Instant::now();
+    log.blocking_append([entry(1, 1)]).await.unwrap();
+    assert_eq!((begun.elapsed(), flushed.borrow().last), (Duration::ZERO, Some(place(1, 0))));
+    assert_eq!(flushed.borrow().limit(Some(place(1, 1))), Some(place(1, 0)));
+    reached(&mut flushed, 1).await.unwrap();
+    assert_eq!((begun.elapsed(), flushed.borrow().last), (SYNC, Some(place(1, 1))));
+    // Not so with another list of members, nor with what follows it.
+    let change = Entry {
+        payload: EntryPayload::Membership(openraft::Membership::new(
+            vec![[own].into()],
+            std::collections::BTreeSet::from([own]),
+        )),
+        ..entry(1, 2)
+    };
+    let (mut first, mut second) = (log.clone(), log.clone());
+    let (first, second) = tokio::join!(
+        biased;
+        first.blocking_append([change]),
+        second.blocking_append([entry(1, 3)]),
+    );
+    first.and(second).unwrap();
+    assert_eq!(flushed.borrow().last, Some(place(1, 3)));
+    // What was sent on but not kept is not there after a crash, and the term is over.
+    log.blocking_append([entry(1, 4)]).await.unwrap();
+    let mut log = load(store.crash()).of(own);
+    assert_eq!(log.last(), Some(place(1, 3)));
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(1, own)));
+    assert!(matches!(reached(&mut flushed, 4).await, Err(StoreError::Poisoned(_))));
 }
 
 #[test]

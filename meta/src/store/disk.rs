@@ -4,7 +4,7 @@
 //! its log for a torn one, so a mark outside tells how far it must reach.
 
 use super::parts::{self, cut, head_key, join, part_key};
-use super::{Change, Pair, Store, StoreError};
+use super::{Change, Pace, Pair, Store, StoreError};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,11 +12,14 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// sled's own thread writes and collects garbage this often, ms.
 const FLUSH_EVERY_MS: u64 = 500;
 /// sled's cache, bytes: the state is in memory, so this serves the log only.
 const CACHE_BYTES: u64 = 32 << 20;
+/// sled's threads hold its file no longer after it was closed.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
 /// Where the number of the newest batch is kept, apart from heads (0) and parts (1).
 const NUMBER_KEY: &[u8] = &[2];
 /// Bytes of the mark: a number and its checksum.
@@ -203,8 +206,8 @@ impl Store for SledStore {
         self.poisoning(done)
     }
 
-    fn blocks(&self) -> bool {
-        true
+    fn pace(&self) -> Pace {
+        Pace::Blocks
     }
 }
 
@@ -256,8 +259,31 @@ fn make(dir: &Path) -> Result<(), StoreError> {
     place().map_err(|e| StoreError::io(dir.display().to_string(), &e))
 }
 
-/// sled is opened in a thread of its own, which takes a panic with it.
+/// Opens sled's part. Whoever had it open in this process has given the store's own lock back
+/// already, but sled's threads hold its file a little longer.
 fn open_sled(path: &Path) -> Result<sled::Db, StoreError> {
+    let opened = open_sled_once(path);
+    match &opened {
+        Err(StoreError::Held(_)) if released(&path.join("db")) => open_sled_once(path),
+        _ => opened,
+    }
+}
+
+/// Waits until nobody has locked this file.
+fn released(path: &Path) -> bool {
+    let (tell, told) = std::sync::mpsc::channel();
+    let path = path.to_owned();
+    let waiting = move || {
+        let locked = File::open(path).and_then(|file| file.lock());
+        // Who asked may have given up.
+        let _ = tell.send(locked.is_ok());
+    };
+    let started = std::thread::Builder::new().name("krg-store-wait".into()).spawn(waiting);
+    started.is_ok() && told.recv_timeout(RELEASE_MAX).unwrap_or(false)
+}
+
+/// sled is opened in a thread of its own, which takes a panic with it.
+fn open_sled_once(path: &Path) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(CACHE_BYTES)

@@ -1,5 +1,6 @@
 //! What never goes back (the Raft paper, figure 2: persistent state; section 5.3): a member's vote,
-//! also over a crash; what it has applied and the cluster's clock, within a life.
+//! also over a crash; what it has applied and the cluster's clock, within a life. Only that a
+//! majority gave it their votes a leader forgets when it ends: it must not lead in that term again.
 
 use super::Invariant;
 use crate::sim::oracle::Now;
@@ -10,7 +11,8 @@ use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub struct NeverBack {
-    votes: BTreeMap<MemberId, Vote>,
+    /// The vote, and in which life.
+    votes: BTreeMap<MemberId, (Vote, u64)>,
     /// Machine and life: index, revision, clock.
     applied: BTreeMap<(usize, u64), (u64, u64, u64)>,
 }
@@ -25,9 +27,10 @@ impl Invariant for NeverBack {
             // A vote that could not be stored was not cast.
             if glance.metrics.running_state.is_ok() {
                 let vote = glance.metrics.vote;
-                let last = self.votes.insert(glance.member, vote);
-                if let Some(last) =
-                    last.filter(|last| vote.partial_cmp(last).is_none_or(Ordering::is_lt))
+                let last = self.votes.insert(glance.member, (vote, glance.life));
+                let back = |last: &Vote| vote.partial_cmp(last).is_none_or(Ordering::is_lt);
+                if let Some((last, life)) = last.filter(|(last, _)| back(last))
+                    && (life == glance.life || last.leader_id != vote.leader_id)
                 {
                     return Err(format!("{} voted {last}, then {vote}", glance.member));
                 }
