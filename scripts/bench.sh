@@ -77,8 +77,10 @@ agreement() {
     local work
     work=$(mktemp -d -p "$(dirname -- "$(realpath -- "$BIN")")" bench.XXXXXX)
     say "agreement on 1, 3 and 5 nodes, krgd and etcd: measuring"
-    "${as_root[@]}" python3 scripts/bench/agreement.py "$BIN" "$work" || return
-    "${as_root[@]}" rm -rf "$work"
+    local status=0
+    "${as_root[@]}" python3 scripts/bench/agreement.py "$BIN" "$work" || status=$?
+    "${as_root[@]}" rm -rf --one-file-system "$work"
+    ((status == 0)) || return "$status"
     say "gossip of 8 to 64 simulated nodes: measuring"
     "$(realpath -- "$BIN/examples/gossip_sim")"
 }

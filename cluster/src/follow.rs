@@ -33,11 +33,11 @@ pub enum Ended {
 impl Follow {
     /// Runs until the agreement ends, or this node finds itself no longer in the list.
     pub async fn run(self) -> Ended {
-        let mut applied = self.meta.applied();
+        let mut agreed = self.meta.members();
         let mut probed = krg_rpc::peers::Peers::changes(&*self.members);
         let mut nodes_revision = None;
         loop {
-            applied.mark_unchanged();
+            agreed.mark_unchanged();
             probed.mark_unchanged();
             let view = self.meta.view();
             let revision = members_revision(&view);
@@ -52,7 +52,7 @@ impl Follow {
                 self.tell_gossip(&view);
             }
             tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return Ended::Closed },
+                changed = agreed.changed() => if changed.is_err() { return Ended::Closed },
                 changed = probed.changed() => if changed.is_err() { return Ended::Closed },
             }
         }

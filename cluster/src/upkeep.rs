@@ -56,9 +56,9 @@ pub struct Upkeep {
 impl Upkeep {
     /// Runs until the agreement ends.
     pub async fn run(self) {
-        let mut applied = self.meta.applied();
+        let mut agreed = self.meta.members();
         loop {
-            applied.mark_unchanged();
+            agreed.mark_unchanged();
             let done = self.round().await;
             let pause = if done { PERIOD } else { RETRY };
             let due = Instant::now() + pause;
@@ -67,7 +67,7 @@ impl Upkeep {
                 continue;
             }
             tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return },
+                changed = agreed.changed() => if changed.is_err() { return },
                 () = sleep_until(self.due().min(due)) => {}
             }
         }
@@ -130,8 +130,12 @@ impl Upkeep {
     async fn keys(&self, own: &nodes::Node) -> bool {
         let voters = self.voters();
         let view = self.meta.view();
-        let wanted: BTreeSet<String> =
-            view.state.authorities.iter().map(|(fingerprint, _)| fingerprint.clone()).collect();
+        let wanted: BTreeSet<String> = view
+            .state
+            .authorities
+            .iter()
+            .map(|(fingerprint, _)| fingerprint.to_owned())
+            .collect();
         let mut held: BTreeSet<String> = self.home.can_sign_for().into_iter().collect();
         if voters.contains(&self.meta.own()) {
             if !wanted.is_subset(&held) {
@@ -185,7 +189,7 @@ impl Upkeep {
     fn newest(&self) -> Option<String> {
         let view = self.meta.view();
         let all = view.state.authorities.iter();
-        all.max_by_key(|(_, row)| row.value.number).map(|(fingerprint, _)| fingerprint.clone())
+        all.max_by_key(|(_, row)| row.value.number).map(|(fingerprint, _)| fingerprint.to_owned())
     }
 
     async fn certificate(&self, own: &nodes::Node) -> bool {
@@ -243,8 +247,8 @@ impl Upkeep {
         let used: BTreeSet<&str> =
             view.state.members().map(|(_, node)| node.authority.as_str()).collect();
         let old = view.state.authorities.iter().map(|(fingerprint, _)| fingerprint);
-        for fingerprint in old.filter(|f| **f != newest && !used.contains(f.as_str())) {
-            let fingerprint = fingerprint.clone();
+        for fingerprint in old.filter(|f| **f != newest && !used.contains(*f)) {
+            let fingerprint = fingerprint.to_owned();
             self.propose(Command::Trust(trust::Command::DropAuthority { fingerprint })).await;
         }
     }

@@ -225,6 +225,11 @@ impl Meta {
         self.0.published.applied()
     }
 
+    /// Wakes when something changes in who is a member, who votes, or whom to trust.
+    pub fn members(&self) -> watch::Receiver<()> {
+        self.0.published.members()
+    }
+
     /// A copy that holds everything acknowledged anywhere before this question.
     ///
     /// # Errors

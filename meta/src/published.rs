@@ -30,13 +30,15 @@ impl View {
 pub struct Published {
     view: ArcSwap<View>,
     applied: watch::Sender<u64>,
+    members: watch::Sender<()>,
 }
 
 impl Published {
     /// Begins with a view.
     pub fn new(view: View) -> Published {
         let applied = watch::Sender::new(view.applied_index());
-        Published { view: ArcSwap::from_pointee(view), applied }
+        let members = watch::Sender::new(());
+        Published { view: ArcSwap::from_pointee(view), applied, members }
     }
 
     /// The newest view. No lock; it may be held as long as one likes.
@@ -49,10 +51,18 @@ impl Published {
         self.applied.subscribe()
     }
 
+    /// A wake-up whenever something changes in who is a member, who votes, or whom to trust.
+    pub fn members(&self) -> watch::Receiver<()> {
+        self.members.subscribe()
+    }
+
     /// Shows a newer view.
     pub(crate) fn publish(&self, view: View) {
-        let index = view.applied_index();
-        self.view.store(Arc::new(view));
-        self.applied.send_replace(index);
+        let view = Arc::new(view);
+        let old = self.view.swap(view.clone());
+        self.applied.send_replace(view.applied_index());
+        if !old.state.same_members(&view.state) || old.membership != view.membership {
+            self.members.send_replace(());
+        }
     }
 }

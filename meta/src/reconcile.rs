@@ -19,6 +19,8 @@ const SILENT_MAX: Duration = Duration::from_secs(3);
 const LAG_MAX: u64 = 1_000;
 /// Looked at this often even if nothing seems to have changed: silence makes no event.
 const PERIOD: Duration = Duration::from_millis(500);
+/// Raft's numbers change with every entry: nobody becomes a good voter faster than this.
+const PAUSE: Duration = Duration::from_millis(50);
 /// One change of Raft's list may take so long; then it is looked at anew.
 const STEP_MAX: Duration = Duration::from_secs(10);
 /// Telling them may take so long.
@@ -29,7 +31,7 @@ const REMOVE_MAX: Duration = Duration::from_secs(5);
 /// Runs until the agreement ends.
 pub async fn run(inner: Weak<Inner>) {
     let Some(mut metrics) = inner.upgrade().map(|inner| inner.raft.metrics()) else { return };
-    let Some(mut applied) = inner.upgrade().map(|inner| inner.published.applied()) else {
+    let Some(mut members) = inner.upgrade().map(|inner| inner.published.members()) else {
         return;
     };
     let mut leading_since: Option<(u64, Instant)> = None;
@@ -38,7 +40,7 @@ pub async fn run(inner: Weak<Inner>) {
         let due = Instant::now() + PERIOD;
         let Some(now) = inner.upgrade() else { return };
         let seen = metrics.borrow_and_update().clone();
-        applied.borrow_and_update();
+        members.mark_unchanged();
         if seen.running_state.is_err() {
             return;
         }
@@ -56,9 +58,14 @@ pub async fn run(inner: Weak<Inner>) {
             }
         }
         drop(now);
+        let paused = Instant::now() + PAUSE;
+        let news = async {
+            sleep_until(paused).await;
+            metrics.changed().await
+        };
         tokio::select! {
-            changed = metrics.changed() => if changed.is_err() { return },
-            changed = applied.changed() => if changed.is_err() { return },
+            changed = news => if changed.is_err() { return },
+            changed = members.changed() => if changed.is_err() { return },
             () = sleep_until(due) => {}
         }
     }

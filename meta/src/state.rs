@@ -146,6 +146,15 @@ fn apply_one(state: &mut State, proposal: &Proposal) -> Reply {
 }
 
 impl State {
+    /// Are these two copies the same in who is a member, or may be one, and whom to trust?
+    pub fn same_members(&self, other: &State) -> bool {
+        self.info.same(&other.info)
+            && self.nodes.same(&other.nodes)
+            && self.authorities.same(&other.authorities)
+            && self.tokens.same(&other.tokens)
+            && self.map.same(&other.map)
+    }
+
     /// The cluster as a whole.
     pub fn info(&self) -> info::Info {
         info::get(&self.info)

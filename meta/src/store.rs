@@ -2,6 +2,7 @@
 //! everything written before it durable.
 
 mod disk;
+mod journal;
 mod parts;
 
 pub use disk::{SledStore, beside, lock};

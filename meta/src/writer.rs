@@ -12,6 +12,9 @@ use tokio::time::{Instant, sleep_until};
 /// Writes that wait; whoever brings more waits too.
 const WRITES_WAITING_MAX: usize = 256;
 
+/// Batches that wait become one, up to so many bytes.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+
 /// Is told the outcome.
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -165,17 +168,31 @@ fn run_all(store: &dyn Store, jobs: Vec<Job>) {
     sync(store, to_sync);
 }
 
-/// Writes all of them; who waits for a sync is left.
+/// Writes all of them, as few batches; who waits for a sync is left.
 fn write_all(store: &dyn Store, jobs: Vec<Job>) -> Vec<Done> {
     let mut to_sync = Vec::new();
-    for Job { changes, sync, done } in jobs {
+    let mut jobs = jobs.into_iter().peekable();
+    while let Some(Job { mut changes, sync, done }) = jobs.next() {
+        let mut told = vec![(sync, done)];
+        let mut bytes = size(&changes);
+        while let Some(next) = jobs.next_if(|n| bytes + size(&n.changes) <= BATCH_BYTES_MAX) {
+            bytes += size(&next.changes);
+            changes.extend(next.changes);
+            told.push((next.sync, next.done));
+        }
         let written = if changes.is_empty() { Ok(()) } else { store.write(changes) };
-        match written {
-            Ok(()) if sync => to_sync.push(done),
-            result => done(result),
+        for (sync, done) in told {
+            match &written {
+                Ok(()) if sync => to_sync.push(done),
+                result => done(result.clone()),
+            }
         }
     }
     to_sync
+}
+
+fn size(changes: &[Change]) -> usize {
+    changes.iter().map(|c| c.key.len() + c.value.as_ref().map_or(0, Vec::len)).sum()
 }
 
 fn sync(store: &dyn Store, to_sync: Vec<Done>) {

@@ -316,7 +316,7 @@ fn new_trust(
     survivor: &Survivor,
 ) -> Vec<trust::Command> {
     let authority = fingerprint::to_hex(&ca.fingerprint());
-    let old = survivor.state.authorities.iter().map(|(fingerprint, _)| fingerprint.clone());
+    let old = survivor.state.authorities.iter().map(|(fingerprint, _)| fingerprint.to_owned());
     let add = trust::Command::AddAuthority {
         fingerprint: authority.clone(),
         certificate: ca.certificate_pem(),

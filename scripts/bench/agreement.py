@@ -6,6 +6,7 @@ All nodes are processes of this machine on its loopback. Each line is measured f
 etcd one after the other, with a plain fdatasync of the same disk beside them. Needs root (krgd).
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -21,6 +22,17 @@ SECONDS = 4
 KRG_PORT = 17600
 ETCD_PORT = 23790
 START_MAX_S = 30
+
+
+def started(process):
+    """However the measurement ends, this process does not outlive it."""
+
+    def end():
+        process.terminate()
+        process.wait()
+
+    atexit.register(end)
+    return process
 
 
 def until(done, what):
@@ -80,7 +92,7 @@ class Krg:
         )
         log = (place / "log").open("ab")
         command = [self.bin / "krgd", "--config", str(config)]
-        self.daemons[node] = subprocess.Popen(command, stdout=log, stderr=log)
+        self.daemons[node] = started(subprocess.Popen(command, stdout=log, stderr=log))
         until(lambda: self.socket(node).exists() and self.status(node), f"krgd {node}")
 
     def socket(self, node):
@@ -126,6 +138,9 @@ class Krg:
         self.daemons[leader].kill()
         begun = time.monotonic()
         self.daemons.pop(leader).wait()
+        # What a daemon that is killed cannot undo, its next life does; this one has none.
+        procfs = self.dir / f"node{leader}" / "run" / "proc"
+        subprocess.run(["umount", "--lazy", procfs], check=False)
         done = lambda: self.run(others[0], "config", "set", "elected", "x").returncode == 0
         until(done, "another leader")
         return time.monotonic() - begun
@@ -155,7 +170,7 @@ class Etcd:
             command += ["--advertise-client-urls", f"http://{self.client(n)}"]
             command += ["--listen-peer-urls", peer(n), "--initial-advertise-peer-urls", peer(n)]
             command += ["--initial-cluster", cluster, "--initial-cluster-state", "new"]
-            self.members.append(subprocess.Popen(command, stdout=log, stderr=log))
+            self.members.append(started(subprocess.Popen(command, stdout=log, stderr=log)))
         self.leader = until(self.find_leader, "etcd has a leader")
 
     def find_leader(self):

@@ -1,27 +1,32 @@
 //! The store on disk: the only file that names sled, so that what sled does not do by itself is
-//! done in one place. Its flush is no barrier against a power cut, so a sync of its file follows;
-//! it panics where it should return an error, so panics are caught; and it takes a damaged end of
-//! its log for a torn one, so a mark outside tells how far it must reach.
+//! done in one place. Its flush is slow and no barrier against a power cut, and a cut while it has
+//! much to write damages it; so batches go to a journal, and from there to sled in small portions,
+//! each followed by a sync of its file. It panics where it should return an error, so panics are
+//! caught; and it takes a damaged end of its log for a torn one, so a mark outside tells how far
+//! the store must reach.
 
+use super::journal::{self, Journal, Record};
 use super::parts::{self, cut, head_key, join, part_key};
 use super::{Change, Pace, Pair, Store, StoreError};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Bound::{Excluded, Included};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// sled's own thread writes and collects garbage this often, ms.
-const FLUSH_EVERY_MS: u64 = 500;
 /// sled's cache, bytes: the state is in memory, so this serves the log only.
 const CACHE_BYTES: u64 = 32 << 20;
 /// sled's threads hold its file no longer after it was closed.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
-/// Where the number of the newest batch is kept, apart from heads (0) and parts (1).
+/// Where the number of the newest batch that is all in sled is kept, apart from heads (0) and
+/// parts (1).
 const NUMBER_KEY: &[u8] = &[2];
+/// Keys and values go to sled in portions of so many bytes.
+const PORTION_BYTES: usize = 64 << 10;
 /// Bytes of the mark: a number and its checksum.
 const MARK_BYTES: usize = 12;
 
@@ -34,13 +39,26 @@ pub struct SledStore {
     file: File,
     /// Holds the number of a batch that is known to be durable.
     mark: File,
-    /// The number of the newest batch; held while a batch is written.
-    newest: Mutex<u64>,
+    /// Held while a batch is written, and while all are made durable.
+    front: Mutex<Front>,
     /// Why nothing more is taken.
     poison: Mutex<Option<String>>,
     /// Locked while the store is open.
     lock: Option<File>,
 }
+
+/// What is not in sled yet.
+#[derive(Debug)]
+struct Front {
+    /// The number of the newest batch.
+    number: u64,
+    journal: Journal,
+    /// What the journal's batches come to; absent: deleted.
+    changes: Changes,
+}
+
+/// Each key with what it becomes; absent: deleted.
+type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// Takes the lock of a store's directory, a file next to it.
 ///
@@ -84,31 +102,51 @@ impl SledStore {
                 _ => StoreError::io(path.display().to_string(), &e),
             })
         };
+        let (journal, records) = Journal::open(&dir.join("journal"))?;
+        let front = Front { number: 0, journal, changes: Changes::new() };
         let store = SledStore {
             db: Some(db),
             file: open(dir.join("store/db"))?,
             mark: open(dir.join("mark"))?,
-            newest: Mutex::new(0),
+            front: Mutex::new(front),
             poison: Mutex::default(),
             lock: Some(lock),
         };
-        let newest = store.call(|db| db.get(NUMBER_KEY))?;
-        let newest = newest.map_or(Ok(0), |n| number(&n))?;
-        let mark = read_mark(&store.mark)?;
-        if newest < mark {
-            return Err(StoreError::Damaged(format!(
-                "it ends with batch {newest}, but batch {mark} was durable"
-            )));
-        }
-        *store.newest() = newest;
-        // What an earlier process wrote and did not sync is made durable before it is relied on.
-        store.sync()?;
+        store.replay(records)?;
         Ok(store)
     }
 
-    // A panic while it was held leaves a plain number.
-    fn newest(&self) -> MutexGuard<'_, u64> {
-        self.newest.lock().unwrap_or_else(|e| e.into_inner())
+    /// Takes in what is in the journal and not in sled.
+    fn replay(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        let mut front = self.front();
+        let number = self.call(|db| db.get(NUMBER_KEY))?;
+        front.number = number.map_or(Ok(0), |n| number_of(&n))?;
+        for Record { number, changes } in records {
+            if number > front.number + 1 {
+                return Err(StoreError::Damaged(format!(
+                    "it ends with batch {}, but its journal goes on with {number}",
+                    front.number
+                )));
+            }
+            if number > front.number {
+                front.take(number, changes);
+            }
+        }
+        let mark = read_mark(&self.mark)?;
+        if front.number < mark {
+            return Err(StoreError::Damaged(format!(
+                "it ends with batch {}, but batch {mark} was durable",
+                front.number
+            )));
+        }
+        // What an earlier process wrote and did not sync is made durable before it is relied on.
+        front.journal.sync()?;
+        self.write_mark(front.number)
+    }
+
+    // A panic while it was held leaves no batch half taken in.
+    fn front(&self) -> MutexGuard<'_, Front> {
+        self.front.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -136,12 +174,35 @@ impl SledStore {
         Ok(self.call(|db| db.get(part_key(key, n)))?.map(|part| part.to_vec()))
     }
 
-    fn write_numbered(&self, changes: Vec<Change>, number: u64) -> Result<(), StoreError> {
-        // Of one key the last change counts, and each key's old parts are looked up once.
-        let last: BTreeMap<Vec<u8>, Option<Vec<u8>>> =
-            changes.into_iter().map(|c| (c.key, c.value)).collect();
+    /// Brings all to sled and makes it durable there, so that the journal may forget.
+    fn settle(&self, front: &mut Front) -> Result<(), StoreError> {
+        // First here: sled must have nothing that the journal may lose.
+        front.journal.sync()?;
+        let (mut portion, mut bytes) = (Changes::new(), 0);
+        for (key, value) in &front.changes {
+            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+            portion.insert(key.clone(), value.clone());
+            if bytes >= PORTION_BYTES {
+                self.write_sled(std::mem::take(&mut portion), None)?;
+                bytes = 0;
+            }
+        }
+        self.write_sled(portion, Some(front.number))?;
+        front.changes.clear();
+        front.journal.restart();
+        Ok(())
+    }
+
+    fn write_mark(&self, number: u64) -> Result<(), StoreError> {
+        // Not made durable itself: an older mark asks for less, never for too much.
+        let mark = self.mark.write_all_at(&marked(number), 0);
+        mark.map_err(|e| StoreError::io("the store's mark", &e))
+    }
+
+    /// All of it or nothing, durable at return. With a number all batches up to it are there.
+    fn write_sled(&self, changes: Changes, number: Option<u64>) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
-        for (key, value) in last {
+        for (key, value) in changes {
             let head_key = head_key(&key);
             let old = self.call(|db| db.get(&head_key))?;
             let old = old.map_or(Ok(0), |head| parts::count(&head))?;
@@ -161,49 +222,84 @@ impl SledStore {
                 batch.remove(part_key(&key, n));
             }
         }
-        batch.insert(NUMBER_KEY, &marked(number)[..]);
-        self.call(|db| db.apply_batch(batch))
+        if let Some(number) = number {
+            batch.insert(NUMBER_KEY, &marked(number)[..]);
+        }
+        self.call(|db| db.apply_batch(batch).and_then(|()| db.flush()))?;
+        self.file.sync_data().map_err(|e| StoreError::io("sync of the store", &e))
+    }
+
+    /// The value of a key that is in sled.
+    fn get_sled(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(head) = self.call(|db| db.get(head_key(key)))? else { return Ok(None) };
+        join(&head, |n| self.part(key, n)).map(Some)
+    }
+}
+
+impl Front {
+    fn take(&mut self, number: u64, changes: Vec<Change>) {
+        self.changes.extend(changes.into_iter().map(|c| (c.key, c.value)));
+        self.number = number;
     }
 }
 
 impl Store for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(head) = self.call(|db| db.get(head_key(key)))? else { return Ok(None) };
-        join(&head, |n| self.part(key, n)).map(Some)
+        match self.front().changes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.get_sled(key),
+        }
     }
 
     fn range(&self, from: &[u8], to: &[u8], count_max: usize) -> Result<Vec<Pair>, StoreError> {
-        let range = head_key(from)..head_key(to);
-        let heads: Vec<(sled::IVec, sled::IVec)> =
-            self.call(|db| db.range(range).take(count_max).collect())?;
-        let mut pairs = Vec::with_capacity(heads.len());
-        for (head_key, head) in heads {
-            let key = parts::key_of(&head_key);
-            let value = join(&head, |n| self.part(&key, n))?;
-            pairs.push((key, value));
+        if from >= to {
+            return Ok(Vec::new());
         }
-        Ok(pairs)
+        let front = self.front();
+        let range = head_key(from)..head_key(to);
+        // The first of either are more than enough.
+        let heads: Vec<(Vec<u8>, sled::IVec)> = self.call(|db| {
+            let heads =
+                db.range(range).map(|head| head.map(|(k, head)| (parts::key_of(&k), head)));
+            let other = |head: &sled::Result<(Vec<u8>, sled::IVec)>| {
+                head.as_ref().map_or(true, |(key, _)| !front.changes.contains_key(key))
+            };
+            heads.filter(other).take(count_max).collect()
+        })?;
+        let mut pairs = BTreeMap::new();
+        for (key, head) in heads {
+            let value = join(&head, |n| self.part(&key, n))?;
+            pairs.insert(key, value);
+        }
+        let changed = front.changes.range::<[u8], _>((Included(from), Excluded(to)));
+        let set = changed.filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        pairs.extend(set.take(count_max));
+        Ok(pairs.into_iter().take(count_max).collect())
     }
 
     fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let mut newest = self.newest();
+        let mut front = self.front();
         self.check()?;
-        let number = *newest + 1;
-        self.poisoning(self.write_numbered(changes, number))?;
-        *newest = number;
+        let number = front.number + 1;
+        let added = self.poisoning(front.journal.add(number, &changes))?;
+        if !added {
+            self.poisoning(self.settle(&mut front))?;
+        }
+        if added || self.poisoning(front.journal.add(number, &changes))? {
+            front.take(number, changes);
+            return Ok(());
+        }
+        // Longer than the whole journal.
+        let changes = changes.into_iter().map(|c| (c.key, c.value)).collect();
+        self.poisoning(self.write_sled(changes, Some(number)))?;
+        front.number = number;
         Ok(())
     }
 
     fn sync(&self) -> Result<(), StoreError> {
+        let front = self.front();
         self.check()?;
-        let number = *self.newest();
-        let done = self.call(|db| db.flush().map(drop)).and_then(|()| {
-            self.file.sync_data().map_err(|e| StoreError::io("sync of the store", &e))?;
-            // Not made durable itself: an older mark asks for less, never for too much.
-            let mark = self.mark.write_all_at(&marked(number), 0);
-            mark.map_err(|e| StoreError::io("the store's mark", &e))
-        });
-        self.poisoning(done)
+        self.poisoning(front.journal.sync().and_then(|()| self.write_mark(front.number)))
     }
 
     fn pace(&self) -> Pace {
@@ -238,6 +334,7 @@ fn make(dir: &Path) -> Result<(), StoreError> {
             fs::remove_dir_all(&new)?;
         }
         fs::create_dir_all(&new)?;
+        journal::make(&new.join("journal"))?;
         fs::write(new.join("mark"), marked(0))
     };
     attempt().map_err(|e| StoreError::io(new.display().to_string(), &e))?;
@@ -287,7 +384,8 @@ fn open_sled_once(path: &Path) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(CACHE_BYTES)
-        .flush_every_ms(Some(FLUSH_EVERY_MS));
+        // Nothing is written by time.
+        .flush_every_ms(None);
     let opening = std::thread::Builder::new()
         .name("krg-store-open".into())
         .spawn(move || caught(|| config.open()))
@@ -340,7 +438,7 @@ fn marked(number: u64) -> [u8; MARK_BYTES] {
     bytes
 }
 
-fn number(bytes: &[u8]) -> Result<u64, StoreError> {
+fn number_of(bytes: &[u8]) -> Result<u64, StoreError> {
     let number = bytes.first_chunk::<8>().map(|n| u64::from_be_bytes(*n));
     match number.filter(|n| marked(*n) == bytes) {
         Some(number) => Ok(number),
@@ -351,8 +449,8 @@ fn number(bytes: &[u8]) -> Result<u64, StoreError> {
 fn read_mark(file: &File) -> Result<u64, StoreError> {
     let mut bytes = [0; MARK_BYTES];
     match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => number(&bytes),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => number(&[]),
+        Ok(()) => number_of(&bytes),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => number_of(&[]),
         Err(e) => Err(StoreError::io("the store's mark", &e)),
     }
 }

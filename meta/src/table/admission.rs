@@ -158,7 +158,9 @@ fn rename(
             .nodes
             .iter()
             .filter(|(_, row)| row.value.active)
-            .map(|(key, row)| (key.clone(), nodes::Node { active: false, ..row.value.clone() }))
+            .map(|(key, row)| {
+                (key.to_owned(), nodes::Node { active: false, ..row.value.clone() })
+            })
             .collect();
         waiting.into_iter().for_each(|(key, node)| state.nodes.put(at, &key, node));
     }
@@ -262,7 +264,7 @@ fn begin(state: &mut State, at: At) {
         .nodes
         .iter()
         .filter(|(_, row)| row.value.member.is_some())
-        .map(|(key, row)| (key.clone(), nodes::Node { active: true, ..row.value.clone() }))
+        .map(|(key, row)| (key.to_owned(), nodes::Node { active: true, ..row.value.clone() }))
         .collect();
     waiting.into_iter().for_each(|(key, node)| state.nodes.put(at, &key, node));
 }

@@ -202,7 +202,7 @@ fn set_map(rows: &mut Rows<MapLine>, at: At, lines: &[MapLine]) -> Reply {
             return Reply::Refused(format!("node number {twice} is in the map twice"));
         }
     }
-    let old: Vec<String> = rows.iter().map(|(key, _)| key.clone()).collect();
+    let old: Vec<String> = rows.iter().map(|(key, _)| key.to_owned()).collect();
     for key in old {
         rows.delete(&key);
     }

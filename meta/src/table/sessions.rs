@@ -90,7 +90,7 @@ pub fn keep(rows: &mut Rows<Session>, at: At, ticket: &Ticket, reply: &Reply) {
 /// Drops everything kept for a proposer.
 pub fn forget(rows: &mut Rows<Session>, ticket: &Ticket) {
     let prefix = origin_key(ticket);
-    let keys: Vec<String> = rows.with_prefix(&prefix).map(|(key, _)| key.clone()).collect();
+    let keys: Vec<String> = rows.with_prefix(&prefix).map(|(key, _)| key.to_owned()).collect();
     for key in keys {
         rows.delete(&key);
     }

@@ -110,7 +110,7 @@ fn make_room(rows: &mut Rows<Token>, at: At) {
     }
     let over = |t: &Token| t.word(at.now_ms) != "open";
     let past: Vec<String> =
-        rows.iter().filter(|(_, row)| over(&row.value)).map(|(id, _)| id.clone()).collect();
+        rows.iter().filter(|(_, row)| over(&row.value)).map(|(id, _)| id.to_owned()).collect();
     for id in past {
         rows.delete(&id);
     }

@@ -32,13 +32,13 @@ pub fn status(station: &Station) -> wire::ClusterReply {
     let (identity, info) = (station.home.identity(), view.state.info());
     let raft = &standing.raft;
     let held = station.home.can_sign_for();
-    let authority = |(print, row): (&String, &krg_meta::table::Row<_>)| {
+    let authority = |(print, row): (&str, &krg_meta::table::Row<_>)| {
         let value: &krg_meta::table::trust::Authority = &row.value;
-        let signed = view.state.members().filter(|(_, node)| node.authority == *print).count();
+        let signed = view.state.members().filter(|(_, node)| node.authority == print).count();
         wire::Authority {
-            fingerprint: print.clone(),
+            fingerprint: print.to_owned(),
             expires_s: value.expires_s,
-            key_here: held.contains(print),
+            key_here: held.iter().any(|h| h == print),
             nodes: signed as u32,
         }
     };

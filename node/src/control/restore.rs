@@ -88,7 +88,7 @@ fn commands(past: &State, now: &State) -> Vec<Command> {
         let next = now.sequences.get(name).map_or(1, |next| next.0);
         // Only forward: a number that was given out since is not given out again.
         if let Some(count) = row.value.0.checked_sub(next).filter(|count| *count > 0) {
-            let name = name.clone();
+            let name = name.to_owned();
             all.push(Command::Sequences(sequences::Command::Take { name, count }));
         }
     }

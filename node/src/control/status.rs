@@ -145,7 +145,7 @@ pub fn roles(station: &Station) -> BTreeMap<MemberId, &'static str> {
 /// Returns when so many are online, or at the deadline.
 pub async fn wait_online(station: &Station, ask: &wire::WaitOnlineRequest) {
     let mut changes = station.members.changes();
-    let mut applied = station.meta.applied();
+    let mut agreed = station.meta.members();
     let online = || {
         let all = nodes(station);
         all.iter().filter(|n| n.state == NodeState::Online.word()).count() as u64
@@ -154,7 +154,7 @@ pub async fn wait_online(station: &Station, ask: &wire::WaitOnlineRequest) {
         while online() < u64::from(ask.online) {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
-                changed = applied.changed() => if changed.is_err() { return },
+                changed = agreed.changed() => if changed.is_err() { return },
                 // Nothing changes any more in a life that has ended.
                 () = station.turns.closed() => return,
             }
@@ -167,11 +167,11 @@ pub async fn wait_online(station: &Station, ask: &wire::WaitOnlineRequest) {
 pub fn members(station: Arc<Station>) -> Answers<wire::MemberList> {
     let (send, lists) = mpsc::channel(LISTS_MAX);
     tokio::spawn(async move {
-        let mut applied = station.meta.applied();
+        let mut agreed = station.meta.members();
         let mut papers = station.home.changes();
         let mut last = None;
         loop {
-            applied.mark_unchanged();
+            agreed.mark_unchanged();
             let count = *papers.borrow_and_update();
             let list = member_list(&station, count);
             if last.as_ref() != Some(&list) {
@@ -181,7 +181,7 @@ pub fn members(station: Arc<Station>) -> Answers<wire::MemberList> {
                 last = Some(list);
             }
             tokio::select! {
-                changed = applied.changed() => if changed.is_err() { return },
+                changed = agreed.changed() => if changed.is_err() { return },
                 changed = papers.changed() => if changed.is_err() { return },
                 () = send.closed() => return,
                 () = station.turns.closed() => return,

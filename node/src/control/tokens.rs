@@ -55,8 +55,8 @@ pub async fn create(
 pub fn list(station: &Station) -> wire::TokenListReply {
     let view = station.meta.view();
     let now_ms = view.state.now_ms;
-    let info = |(id, row): (&String, &krg_meta::table::Row<tokens::Token>)| wire::TokenInfo {
-        id: id.clone(),
+    let info = |(id, row): (&str, &krg_meta::table::Row<tokens::Token>)| wire::TokenInfo {
+        id: id.to_owned(),
         left_ms: row.value.expires_ms.saturating_sub(now_ms),
         state: row.value.word(now_ms).to_owned(),
         note: row.value.note.clone(),
