@@ -367,8 +367,9 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let failed = self.flushed.borrow().failed.clone();
-        failed.map_or(Ok(()), |e| Err(cannot_write(&e)))?;
+        if let Some(error) = &self.flushed.borrow().failed {
+            return Err(cannot_write(error));
+        }
         let entries: Vec<Entry> = entries.into_iter().collect();
         let Some(last) = entries.last().map(|entry| entry.log_id) else {
             callback.log_io_completed(Ok(()));

@@ -133,8 +133,7 @@ impl Link {
         if let (Some(id), true) = (rpc.leader_commit, rpc.entries.is_empty()) {
             let _ = timeout(FLUSH_WAIT, reached(&mut flushed, id.index)).await;
         }
-        let limited = flushed.borrow().limit(rpc.leader_commit);
-        limited
+        flushed.borrow().limit(rpc.leader_commit)
     }
 
     fn succeeded(&mut self) {
