@@ -4,6 +4,7 @@ use crate::codec::Stored;
 use crate::table::{admission, config, leases, nodes, sequences, sets, tokens, trust};
 use krg_types::MemberId;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// One change of the state. A new kind is added at the end, with the state version that knows it
 /// (`since`): it is not proposed while a member is older.
@@ -60,6 +61,10 @@ pub enum Reply {
     Refused(String),
 }
 
+/// In this life speaks who goes on alone after the others were lost: nobody else does, and it is
+/// above all that there were, and all that will be asked.
+pub const SURVIVOR_EPOCH: u64 = u64::MAX;
+
 /// Names one proposal, so that it is done once however often it is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Ticket {
@@ -91,8 +96,8 @@ impl Stored for Proposal {
 pub struct Batch {
     /// The leader's reading of the cluster's clock, ms.
     pub now_ms: u64,
-    /// In this order.
-    pub proposals: Vec<Proposal>,
+    /// In this order. Entries are copied on their way to the disk, to each member and to the state.
+    pub proposals: Arc<[Proposal]>,
 }
 
 /// The answers to a batch, in its order.

@@ -303,6 +303,14 @@ impl Meta {
         Standing { leader, leader_age, stale, raft }
     }
 
+    /// The cluster's clock as seen from here, ms: it stands still while nobody leads.
+    pub fn clock_ms(&self) -> u64 {
+        match self.standing().stale {
+            true => self.view().state.now_ms,
+            false => self.0.proposer.clock_ms(),
+        }
+    }
+
     /// Since this member answered us; `None` if it never did.
     pub fn silent_for(&self, member: MemberId) -> Option<Duration> {
         self.0.contacts.silent_for(member)

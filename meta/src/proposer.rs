@@ -153,6 +153,12 @@ impl Proposer {
         }
     }
 
+    /// The cluster's clock, ms; within a term it must be asked once for it to go on.
+    pub(crate) fn clock_ms(&self) -> u64 {
+        let term = self.raft.metrics().borrow().current_term;
+        self.clock.now_ms(term, self.published.load().state.now_ms)
+    }
+
     fn leader(&self) -> Option<MemberId> {
         self.raft.metrics().borrow().current_leader
     }
@@ -231,8 +237,7 @@ async fn run(proposer: std::sync::Weak<Proposer>, mut waiting: mpsc::Receiver<Wa
 }
 
 fn as_entry(proposer: &Proposer, batch: &[Waiting]) -> Batch {
-    let term = proposer.raft.metrics().borrow().current_term;
-    let now_ms = proposer.clock.now_ms(term, proposer.published.load().state.now_ms);
+    let now_ms = proposer.clock_ms();
     Batch { now_ms, proposals: batch.iter().map(|w| w.proposal.clone()).collect() }
 }
 

@@ -47,6 +47,8 @@ pub async fn run(inner: Weak<Inner>) {
         if seen.state != ServerState::Leader {
             leading_since = None;
         } else {
+            // It goes on from here, also if nobody proposes anything.
+            now.proposer.clock_ms();
             let since = match leading_since {
                 Some((term, since)) if term == seen.current_term => since,
                 _ => leading_since.insert((seen.current_term, Instant::now())).1,

@@ -1,7 +1,7 @@
 //! One member goes on alone after the others were lost for good: its log is applied to the end, and
 //! a new group begins with what that gives.
 
-use crate::command::{Batch, Command, Proposal, Reply, Ticket};
+use crate::command::{Batch, Command, Proposal, Reply, SURVIVOR_EPOCH, Ticket};
 use crate::open::Opened;
 use crate::published::View;
 use crate::raft::{LogId, StorageError, StoredMembership, Vote};
@@ -79,12 +79,12 @@ impl Survivor {
     /// # Errors
     /// When the state refuses it.
     pub fn apply(&mut self, command: Command) -> Result<Reply, RecoverError> {
-        // Nobody else speaks: a life above all that there were, and above all that will be asked.
         let number = self.spoken;
         self.spoken += 1;
-        let ticket = Ticket { origin: self.speaker, epoch: u64::MAX, number, settled: number };
+        let ticket =
+            Ticket { origin: self.speaker, epoch: SURVIVOR_EPOCH, number, settled: number };
         let proposals = vec![Proposal { ticket, command }];
-        let batch = Batch { now_ms: self.state.now_ms, proposals };
+        let batch = Batch { now_ms: self.state.now_ms, proposals: proposals.into() };
         match state::apply(&mut self.state, &batch).0.pop() {
             Some(Reply::Refused(words)) => Err(RecoverError::Refused(words)),
             Some(reply) => Ok(reply),

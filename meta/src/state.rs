@@ -2,7 +2,7 @@
 //! node, whatever its clock and its disk do.
 
 use crate::codec::CodecError;
-use crate::command::{Batch, Command, Proposal, Replies, Reply};
+use crate::command::{Batch, Command, Proposal, Replies, Reply, SURVIVOR_EPOCH, Ticket};
 use crate::table::sessions::{self, Known};
 use crate::table::{At, Change, Rows};
 use crate::table::{admission, config, info, leases, nodes, sequences, sets, tokens, trust};
@@ -129,6 +129,12 @@ fn apply_one(state: &mut State, proposal: &Proposal) -> Reply {
         }
         Known::New => {}
     }
+    // What is kept of a proposer ends with its membership: a late copy would look new.
+    let Ticket { origin, epoch, .. } = proposal.ticket;
+    let founded = state.info().newest_serial != 0;
+    if founded && epoch != SURVIVOR_EPOCH && state.member(origin).is_none() {
+        return Reply::Refused(format!("{origin} is not a member of the cluster"));
+    }
     state.revision += 1;
     let at = At { revision: state.revision, now_ms: state.now_ms };
     let reply = match &proposal.command {
@@ -196,5 +202,54 @@ impl State {
         if common > self.info().state_version {
             info::change(&mut self.info, at, |info| info.state_version = common);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(number: u32, serial: u64) -> MemberId {
+        MemberId::new(NodeId::new(number).unwrap(), serial)
+    }
+
+    fn proposal(origin: MemberId, number: u64, command: Command) -> Batch {
+        let ticket = Ticket { origin, epoch: 1, number, settled: 0 };
+        Batch { now_ms: 0, proposals: [Proposal { ticket, command }].into() }
+    }
+
+    #[test]
+    fn who_is_no_member_changes_nothing() {
+        let mut state = State::default();
+        let founder = admission::Applicant {
+            address: "10.0.0.1:7600".into(),
+            ..admission::Applicant::default()
+        };
+        let found = admission::Command::Found {
+            name: "test".into(),
+            session: 0,
+            nodes_min: 1,
+            founder: Box::new(founder),
+            node: NodeId::new(1).unwrap(),
+            authority: (String::new(), String::new(), 0),
+            gossip_key: String::new(),
+        };
+        let set = |value: &str| {
+            Command::Config(config::Command::Set {
+                key: "k".into(),
+                value: Some(value.into()),
+                if_revision: None,
+            })
+        };
+        apply(&mut state, &proposal(member(1, 1), 1, Command::Admission(found)));
+        apply(&mut state, &proposal(member(1, 1), 2, set("mine")));
+        let before = state.revision;
+        // Another node, and an earlier membership of this one.
+        for stranger in [member(2, 2), member(1, 9)] {
+            let reply = apply(&mut state, &proposal(stranger, 1, set("theirs"))).0.remove(0);
+            assert!(matches!(reply, Reply::Refused(_)), "{reply:?}");
+        }
+        assert_eq!(state.revision, before);
+        assert_eq!(state.config.get("k"), Some(&config::Text("mine".into())));
     }
 }

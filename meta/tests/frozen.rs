@@ -217,7 +217,7 @@ fn a_membership_entry_of_version_1_is_read() {
 
 #[test]
 fn a_forwarded_command_and_its_reply_of_version_1_are_read() {
-    let proposal = batch_of_version_1().proposals.swap_remove(4);
+    let proposal = batch_of_version_1().proposals[4].clone();
     let bytes = frozen("proposal-1", || encode(&proposal));
     assert_eq!(decode::<Proposal>(&bytes).unwrap(), proposal);
     let reply = Reply::Held { owner: member(1, 1), left_ms: 5, fence: 2 };

@@ -13,6 +13,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::park_timeout;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// In the writer's environment: its store, and the file for what is acknowledged.
@@ -211,6 +213,8 @@ fn a_power_cut_loses_nothing_acknowledged() {
             let disk = Mounted::new(&image, temp.path().join("disk"));
             let mut writer = Writer::start(&disk.0.join("meta"), &acks);
             writer.wait(rng.gen_range(1..900));
+            // At any moment: when the journal is full, going to sled takes its time.
+            park_timeout(Duration::from_micros(rng.gen_range(0..20_000)));
             writer.stop();
             let [from, to] = [&image, &found].map(|path| path.to_str().unwrap());
             run("cp", &["--sparse=always", from, to]);

@@ -1,11 +1,13 @@
 //! Trust between nodes: who this node is, whom it believes, and TLS with both exchanged while
 //! connections live. tonic's own TLS cannot change its certificates or its mind later.
 
+mod complaint;
 mod conn;
 mod incoming;
 mod refusal;
 mod verify;
 
+use complaint::Complaints;
 pub use conn::Conn;
 pub(crate) use conn::{to_member, to_pinned};
 pub use incoming::{Incoming, incoming};
@@ -21,7 +23,7 @@ use rustls::{ClientConfig, ServerConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use tokio::sync::watch;
 use tonic::{Request, Status};
 use verify::{MemberVerifier, PinVerifier};
@@ -322,8 +324,15 @@ pub struct Caller {
 /// # Errors
 /// PERMISSION_DENIED for a caller without a certificate.
 pub fn members_only(request: Request<()>) -> Result<Request<()>, Status> {
+    /// All services' together: a stranger may try each of them.
+    static STRANGERS: Mutex<Complaints> = Mutex::new(Complaints::new());
     match request.extensions().get::<Caller>() {
-        Some(Caller { member: Some(_), .. }) => Ok(request),
-        _ => Err(Status::permission_denied(NOT_A_MEMBER)),
+        Some(Caller { member: Some(_), .. }) => return Ok(request),
+        Some(Caller { remote, .. }) => {
+            let mut strangers = STRANGERS.lock().unwrap_or_else(|e| e.into_inner());
+            strangers.complain("a call is refused", *remote, "the caller has no certificate");
+        }
+        None => {}
     }
+    Err(Status::permission_denied(NOT_A_MEMBER))
 }

@@ -41,7 +41,7 @@ fn wait(
     faults: &mut Faults,
     deadline: Duration,
     what: &str,
-    is_so: impl Fn(&mut Cluster, &Faults) -> Result<(), String>,
+    mut is_so: impl FnMut(&mut Cluster, &Faults) -> Result<(), String>,
 ) -> Result<(), String> {
     loop {
         let until = cluster.now() + PERIOD;
@@ -125,12 +125,16 @@ fn probe(
     deadline: Duration,
 ) -> Result<(), String> {
     lock(&cluster.world.probes).clear();
-    if !cluster.order(machine, Order::Probe) {
-        return Err(format!("liveness: machine {machine} takes no orders"));
-    }
+    // An order to stop may still have been waiting there: then its next life is asked.
+    let mut asked = None;
     wait(cluster, faults, deadline, "serve", |cluster, _| {
+        let life = cluster.world.slot(machine).lives;
+        if asked != Some(life) && cluster.order(machine, Order::Probe) {
+            asked = Some(life);
+        }
         let probes = lock(&cluster.world.probes);
-        probes.get(&machine).map_or(Err("no answer yet".into()), |_| Ok(()))
+        let none = || format!("machine {machine} has not answered");
+        probes.get(&machine).map_or_else(|| Err(none()), |_| Ok(()))
     })?;
     let outcome = lock(&cluster.world.probes).remove(&machine);
     outcome.unwrap_or(Ok(())).map_err(|why| format!("liveness: machine {machine} {why}"))

@@ -123,7 +123,7 @@ mod tests {
             Just(EntryPayload::Blank),
             (any::<u64>(), batch).prop_map(|(now_ms, proposals)| EntryPayload::Normal(Batch {
                 now_ms,
-                proposals
+                proposals: proposals.into()
             })),
             proptest::collection::btree_set(1u32..200, 1..5).prop_map(|nodes| {
                 let voters: BTreeSet<MemberId> = nodes.into_iter().map(member).collect();
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn what_nobody_may_send_is_refused() {
         let proposals = vec![proposal((1, "k".into(), None)); BATCH_COMMANDS_MAX + 1];
-        let long = EntryPayload::Normal(Batch { now_ms: 0, proposals });
+        let long = EntryPayload::Normal(Batch { now_ms: 0, proposals: proposals.into() });
         assert!(decode_payload(&encode_payload(&long)).is_err());
         let nobody = Membership::new(vec![BTreeSet::new()], BTreeMap::new());
         assert!(decode_payload(&encode_payload(&EntryPayload::Membership(nobody))).is_err());

@@ -23,7 +23,10 @@ fn set(number: u64, value: &str) -> Proposal {
 
 fn entry(index: u64, proposals: Vec<Proposal>) -> Entry {
     let log_id = LogId::new(CommittedLeaderId::new(1, member()), index);
-    Entry { log_id, payload: EntryPayload::Normal(Batch { now_ms: index, proposals }) }
+    Entry {
+        log_id,
+        payload: EntryPayload::Normal(Batch { now_ms: index, proposals: proposals.into() }),
+    }
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub fn place(index: u64) -> LogId {
 
 fn set(index: u64, n: u64) -> Proposal {
     // A few entries are far longer than one value of the store may be.
-    let len = if index % 41 == 7 { 7000 } else { 300 };
+    let len = if index % 11 == 7 { 7000 } else { 300 };
     let value = format!("{index}.{n}.").repeat(len / 6);
     let command = config::Command::Set {
         key: format!("k{}", (index * 7 + n) % 500),
@@ -46,7 +46,7 @@ fn set(index: u64, n: u64) -> Proposal {
 }
 
 pub fn batch(index: u64) -> Batch {
-    let count = if index % 41 == 7 { 6 } else { 1 };
+    let count = if index % 11 == 7 { 6 } else { 1 };
     Batch { now_ms: index * 10, proposals: (0..count).map(|n| set(index, n)).collect() }
 }
 

@@ -54,7 +54,7 @@ pub async fn create(
 /// Every token that is known, without its secret.
 pub fn list(station: &Station) -> wire::TokenListReply {
     let view = station.meta.view();
-    let now_ms = view.state.now_ms;
+    let now_ms = station.meta.clock_ms();
     let info = |(id, row): (&str, &krg_meta::table::Row<tokens::Token>)| wire::TokenInfo {
         id: id.to_owned(),
         left_ms: row.value.expires_ms.saturating_sub(now_ms),

@@ -1,6 +1,7 @@
 //! The connections that come to a listener. Handshakes run beside each other and each has a
 //! deadline, so that nobody who dawdles or talks nonsense keeps others out.
 
+use super::complaint::Complaints;
 use super::{Conn, Credentials, MemberVerifier};
 use krg_types::limits::HANDSHAKES_MAX;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,10 +25,6 @@ const HANDSHAKE_TIMEOUT_MS: u64 = 2_000;
 const LINGER_MS: u64 = 200;
 /// Connections of callers without a certificate, at once.
 const ANONYMOUS_MAX: usize = 64;
-/// Between two complaints about one address.
-const COMPLAINT_PERIOD: Duration = Duration::from_secs(10);
-/// Addresses whose last complaint is remembered.
-const COMPLAINTS_MAX: usize = 256;
 /// After the system had no descriptor or memory for a connection, ms.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
@@ -58,7 +55,7 @@ pub fn incoming(listener: TcpListener, credentials: Arc<Credentials>) -> Incomin
         handshakes: JoinSet::new(),
         running: VecDeque::new(),
         anonymous: Arc::new(Semaphore::new(ANONYMOUS_MAX)),
-        complaints: Complaints::default(),
+        complaints: Complaints::new(),
         pause: None,
     }
 }
@@ -80,7 +77,7 @@ impl Stream for Incoming {
                     return Poll::Ready(Some(Ok(conn)));
                 }
                 Poll::Ready(Some(Ok(Outcome { remote, result: Err(why) }))) => {
-                    this.complaints.complain(remote, &why);
+                    this.complaints.complain("a connection is refused", remote, &why);
                 }
                 // Put out by `start`, which has said so.
                 Poll::Ready(Some(Err(_))) => {}
@@ -119,7 +116,11 @@ impl Incoming {
         {
             task.abort();
             let port = SocketAddr::new(address, 0);
-            self.complaints.complain(port, "too many unfinished handshakes");
+            self.complaints.complain(
+                "a connection is refused",
+                port,
+                "too many unfinished handshakes",
+            );
         }
         let (credentials, places) = (self.credentials.clone(), self.anonymous.clone());
         let task = self.handshakes.spawn(async move {
@@ -187,46 +188,9 @@ async fn linger(mut tcp: TcpStream) {
     let _ = timeout(Duration::from_millis(LINGER_MS), drain).await;
 }
 
-/// Warnings about failed handshakes, few for each address.
-#[derive(Default)]
-struct Complaints {
-    last: BTreeMap<IpAddr, Instant>,
-}
-
-impl Complaints {
-    fn complain(&mut self, remote: SocketAddr, why: &str) {
-        if self.due(remote.ip(), Instant::now()) {
-            tracing::warn!(%remote, why, "a connection is refused");
-        }
-    }
-
-    fn due(&mut self, address: IpAddr, now: Instant) -> bool {
-        self.last.retain(|_, at| now.duration_since(*at) < COMPLAINT_PERIOD);
-        if self.last.contains_key(&address) || self.last.len() >= COMPLAINTS_MAX {
-            return false;
-        }
-        self.last.insert(address, now);
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_address_is_complained_about_now_and_then() {
-        let (mut complaints, now) = (Complaints::default(), Instant::now());
-        let address = |n: u32| IpAddr::from(n.to_be_bytes());
-        assert!(complaints.due(address(1), now));
-        assert!(!complaints.due(address(1), now + COMPLAINT_PERIOD / 2));
-        assert!(complaints.due(address(2), now + COMPLAINT_PERIOD / 2));
-        assert!(complaints.due(address(1), now + COMPLAINT_PERIOD));
-        for n in 0..1000 {
-            complaints.due(address(n), now);
-        }
-        assert_eq!(complaints.last.len(), COMPLAINTS_MAX);
-    }
 
     #[test]
     fn who_floods_makes_room() {
