@@ -386,7 +386,11 @@ impl RaftLogStorage<Types> for LogStore {
                     inner.written = end.min(inner.end());
                     let written = inner.written;
                     inner.cache.shrink(written);
-                    flushed.send_modify(|flushed| flushed.last = flushed.last.max(Some(last)));
+                    let waits = written < inner.end();
+                    flushed.send_modify(|flushed| {
+                        flushed.last = flushed.last.max(Some(last));
+                        flushed.waiting_since = waits.then(Instant::now);
+                    });
                 }
                 Err(error) => {
                     tracing::error!(%error, entry = %last, "the log cannot be written");
@@ -397,6 +401,13 @@ impl RaftLogStorage<Types> for LogStore {
                 callback.log_io_completed(result.map_err(as_io));
             }
         };
+        if early {
+            self.flushed.send_if_modified(|flushed| {
+                flushed.waiting_since.get_or_insert_with(Instant::now);
+                // Nobody waits for this.
+                false
+            });
+        }
         self.writer.submit(changes, true, done).await;
         if let Some(callback) = now {
             callback.log_io_completed(Ok(()));

@@ -4,6 +4,7 @@ use crate::contact::{Contacts, STALE_AFTER};
 use crate::log::{Flushed, reached};
 use crate::published::Published;
 use crate::raft::{LogId, Types, Vote};
+use crate::store::StoreError;
 use crate::wire;
 use krg_rpc::dial::Dial;
 use krg_rpc::proto::raft as proto;
@@ -175,6 +176,11 @@ impl RaftNetwork<Types> for Link {
         rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<MemberId>, RaftRpcError> {
+        if self.network.flushed.borrow().stalls() {
+            // Who leads and can keep nothing falls silent, so that others elect another.
+            let stalled = StoreError::Io("this leader's own disk does not answer".into());
+            return Err(RPCError::Unreachable(Unreachable::new(&stalled)));
+        }
         if std::mem::replace(&mut self.under_way, true) {
             // A slow link gets through with less at once.
             self.budget_bytes = (self.budget_bytes / 2).max(BUDGET_BYTES_MIN);

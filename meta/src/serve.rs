@@ -1,7 +1,7 @@
 //! Answers the other members' Raft.
 
 use crate::codec;
-use crate::command::{Proposal, Reply};
+use crate::command::{Proposal, Reply, SURVIVOR_EPOCH};
 use crate::error::MetaError;
 use crate::meta::Inner;
 use crate::raft::Types;
@@ -145,7 +145,8 @@ impl RaftService for Service {
             .map(|bytes| codec::decode(bytes))
             .collect::<Result<_, _>>()
             .map_err(|e| Status::invalid_argument(format!("a command cannot be read: {e}")))?;
-        if proposals.iter().any(|proposal| proposal.ticket.origin != from) {
+        let foreign = |p: &Proposal| p.ticket.origin != from || p.ticket.epoch == SURVIVOR_EPOCH;
+        if proposals.iter().any(foreign) {
             return Err(Status::permission_denied("a proposal in another member's name"));
         }
         let limit = Duration::from_millis(ask.timeout_ms.min(TIMEOUT_MS_MAX).into());

@@ -369,6 +369,13 @@ async fn found(station: &Station) -> Result<()> {
     }
     let command = first_command(station, &identity)?;
     let made = station.meta.propose(Command::Admission(command), FOUND_MAX).await;
+    if made.is_err() {
+        // After a crash its own copy may be behind its log: then it had been made before.
+        let now = station.meta.view_linearizable().await;
+        if now.is_ok_and(|view| view.state.info().newest_serial != 0) {
+            return Ok(());
+        }
+    }
     made.context("cannot make a cluster of this node")?;
     Ok(())
 }

@@ -43,8 +43,9 @@ fn stop_krgd(lab: &Lab, node: u32) {
 }
 
 fn a_store_is_lost(lab: &Lab) {
-    let damage = "db=$(ls -d /var/lib/krg/meta/[0-9]*/store/db); size=$(stat -c %s $db); \
-                  dd if=/dev/urandom of=$db bs=1024 seek=1 count=$((size / 1024 - 1)) conv=notrunc";
+    let damage = "for f in /var/lib/krg/meta/[0-9]*/journal /var/lib/krg/meta/[0-9]*/store/db; do \
+                  size=$(stat -c %s $f); dd if=/dev/urandom of=$f bs=1024 seek=1 \
+                  count=$((size / 1024 - 1)) conv=notrunc || exit; done";
     for (line, quarantined) in [(damage, true), ("rm -r /var/lib/krg/meta/[0-9]*", false)] {
         let load = Load::start(lab, &ALL);
         load.goes_on(RESUMES);

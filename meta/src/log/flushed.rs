@@ -6,7 +6,12 @@
 use crate::raft::LogId;
 use crate::store::StoreError;
 use openraft::LogIdOptionExt;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A disk that takes longer stalls.
+const STALL_MAX: Duration = Duration::from_secs(1);
 
 /// Up to where the log is durable.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -15,6 +20,8 @@ pub struct Flushed {
     pub last: Option<LogId>,
     /// Why no later one will be.
     pub failed: Option<StoreError>,
+    /// Since when the disk has made no headway with what was acknowledged before it was there.
+    pub waiting_since: Option<Instant>,
 }
 
 impl Flushed {
@@ -23,12 +30,20 @@ impl Flushed {
         self.last.next_index() > index
     }
 
-    /// Of what is agreed on, as Raft believes, that which is.
+    /// Of what is agreed on, as Raft believes, that which is. Nothing of an earlier leader: that
+    /// is agreed on only by what this one has added (the Raft paper, figure 8).
     pub fn limit(&self, committed: Option<LogId>) -> Option<LogId> {
         match committed {
-            Some(id) if !self.reaches(id.index) => self.last,
+            Some(id) if !self.reaches(id.index) => {
+                self.last.filter(|last| last.leader_id == id.leader_id)
+            }
             committed => committed,
         }
+    }
+
+    /// Has the disk made no headway for too long? Then another should lead.
+    pub fn stalls(&self) -> bool {
+        self.waiting_since.is_some_and(|since| since.elapsed() > STALL_MAX)
     }
 }
 

@@ -44,7 +44,7 @@ impl LogStore {
         }
         inner.written = inner.end();
         check_vote(&inner)?;
-        let flushed = Flushed { last: inner.last, failed: None };
+        let flushed = Flushed { last: inner.last, ..Flushed::default() };
         Ok(LogStore {
             keys,
             writer,

@@ -121,6 +121,7 @@ impl SledStore {
         let mut front = self.front();
         let number = self.call(|db| db.get(NUMBER_KEY))?;
         front.number = number.map_or(Ok(0), |n| number_of(&n))?;
+        let last = records.last().map(|record| record.number);
         for Record { number, changes } in records {
             if number > front.number + 1 {
                 return Err(StoreError::Damaged(format!(
@@ -132,6 +133,10 @@ impl SledStore {
                 front.take(number, changes);
             }
         }
+        if last != Some(front.number) {
+            // sled has gone further: what comes next does not follow these records.
+            front.journal.restart();
+        }
         let mark = read_mark(&self.mark)?;
         if front.number < mark {
             return Err(StoreError::Damaged(format!(
@@ -139,8 +144,6 @@ impl SledStore {
                 front.number
             )));
         }
-        // What an earlier process wrote and did not sync is made durable before it is relied on.
-        front.journal.sync()?;
         self.write_mark(front.number)
     }
 

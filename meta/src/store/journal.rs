@@ -43,17 +43,19 @@ pub fn make(path: &Path) -> io::Result<()> {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, and gives what is recorded in it.
+    /// Opens the journal at `path`, or makes one if there is none, and gives what is recorded in
+    /// it. What is not whole there is nothing from now on: with what is written next it might
+    /// seem to go on. All is written once more, since after a sync that failed, what is read may
+    /// not be on the disk.
     ///
     /// # Errors
     /// `Damaged` when it is no journal; else as the file system says.
     pub fn open(path: &Path) -> Result<(Journal, Vec<Record>), StoreError> {
-        let io = |e: &io::Error| match e.kind() {
-            io::ErrorKind::NotFound => {
-                StoreError::Damaged(format!("{} is missing", path.display()))
-            }
-            _ => StoreError::io(path.display().to_string(), e),
-        };
+        let io = |e: &io::Error| StoreError::io(path.display().to_string(), e);
+        if !path.try_exists().map_err(|e| io(&e))? {
+            // An earlier version had none. That a later one's is lost, the mark tells.
+            make(path).map_err(|e| io(&e))?;
+        }
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| io(&e))?;
         let len = file.metadata().map_err(|e| io(&e))?.len();
         if len != JOURNAL_BYTES as u64 {
@@ -65,7 +67,11 @@ impl Journal {
         let mut bytes = vec![0; JOURNAL_BYTES];
         file.read_exact_at(&mut bytes, 0).map_err(|e| io(&e))?;
         let (found, at) = records(&bytes);
-        Ok((Journal { file, at }, found))
+        bytes[at..].fill(0);
+        file.write_all_at(&bytes, 0).map_err(|e| io(&e))?;
+        let journal = Journal { file, at };
+        journal.sync()?;
+        Ok((journal, found))
     }
 
     /// Adds a batch; `false` if it has no room there.
@@ -231,6 +237,24 @@ mod tests {
         fs::write(&path, "short").unwrap();
         assert!(matches!(Journal::open(&path), Err(StoreError::Damaged(_))));
         fs::remove_file(&path).unwrap();
-        assert!(matches!(Journal::open(&path), Err(StoreError::Damaged(_))));
+        assert!(Journal::open(&path).unwrap().1.is_empty());
+    }
+
+    #[test]
+    fn what_follows_a_lost_record_never_comes_back() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("journal");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        let change = |n: u8| [Change::put(vec![n], vec![n; 9])];
+        let len = encode(1, &change(1)).len() as u64;
+        for n in 1..=4 {
+            assert!(journal.add(n.into(), &change(n)).unwrap());
+        }
+        // The second did not reach the disk, those behind it did.
+        journal.file.write_all_at(&[0; 8], len).unwrap();
+        let (mut journal, found) = Journal::open(&path).unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(journal.add(2, &change(2)).unwrap());
+        assert_eq!(Journal::open(&path).unwrap().1.len(), 2);
     }
 }
