@@ -27,7 +27,6 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 use stored::{StoredId, StoredVote};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -38,8 +37,6 @@ const READ_BYTES_MAX: usize = 1 << 20;
 const READ_ENTRIES_MAX: u64 = 256;
 /// Entries deleted in one batch.
 const DELETE_ENTRIES_MAX: u64 = 1024;
-/// What is known to be agreed on is written this often: it is only a hint.
-const COMMITTED_EVERY: Duration = Duration::from_secs(1);
 /// Reading again after the log was cut meanwhile.
 const READ_TRIES_MAX: u32 = 3;
 
@@ -60,8 +57,6 @@ pub struct LogStore {
 struct Inner {
     vote: Option<Vote>,
     committed: Option<LogId>,
-    /// When that was last written.
-    committed_saved: Option<Instant>,
     purged: Option<LogId>,
     /// The last entry, or the last one purged.
     last: Option<LogId>,
@@ -338,16 +333,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        {
-            let mut inner = self.inner();
-            inner.committed = committed;
-            let due =
-                inner.committed_saved.is_none_or(|saved| saved.elapsed() >= COMMITTED_EVERY);
-            if !due {
-                return Ok(());
-            }
-            inner.committed_saved = Some(Instant::now());
-        }
+        self.inner().committed = committed;
         let change = Change::put(self.keys.committed(), codec::encode(&StoredId(committed)));
         // It only saves time after a restart. If it cannot be written, the next append tells.
         self.writer.submit(vec![change], false, |_| ()).await;

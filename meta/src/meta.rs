@@ -127,11 +127,13 @@ fn config(group: u32, tuning: Tuning) -> Result<openraft::Config, MetaError> {
 
 /// Nobody else can vote: it waits for no election.
 async fn elect_alone(raft: &Raft, own: MemberId) -> Result<(), MetaError> {
-    let voters: Vec<MemberId> =
-        raft.metrics().borrow().membership_config.membership().voter_ids().collect();
-    if voters == [own] {
-        let elected = raft.trigger().elect().await;
-        elected.map_err(|e| MetaError::Failed(e.to_string()))?;
+    let failed = |e: String| MetaError::Failed(e);
+    // Not by the metrics: they come a little later.
+    let is_alone = raft.with_raft_state(move |state| {
+        state.membership_state.effective().membership().voter_ids().eq([own])
+    });
+    if is_alone.await.map_err(|e| failed(e.to_string()))? {
+        raft.trigger().elect().await.map_err(|e| failed(e.to_string()))?;
     }
     Ok(())
 }
