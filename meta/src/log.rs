@@ -14,19 +14,20 @@ pub use stored::{check_membership, decode_entry, decode_payload, encode_entry, e
 use crate::codec;
 use crate::keys::Keys;
 use crate::machine::Durable;
-use crate::raft::{Entry, LogId, StorageError, Types, Vote};
+use crate::raft::{Entry, LogId, StorageError, StoredMembership, Types, Vote};
 use crate::store::{Change, StoreError};
 use crate::writer::Writer;
 use cache::Cache;
 use krg_types::MemberId;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{
-    AnyError, EntryPayload, LogIdOptionExt, LogState, OptionalSend, RaftLogReader, StorageIOError,
+    AnyError, BasicNode, EntryPayload, LogIdOptionExt, LogState, Membership, OptionalSend,
+    RaftLogReader, RaftMetrics, StorageIOError,
 };
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use stored::{StoredId, StoredVote};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -49,6 +50,8 @@ pub struct LogStore {
     flushed: Arc<watch::Sender<Flushed>>,
     /// Whose log it is, once that is known.
     own: Option<MemberId>,
+    /// Raft's own view of who votes, once it is there.
+    metrics: Arc<OnceLock<watch::Receiver<RaftMetrics<MemberId, BasicNode>>>>,
     /// Up to where the state does without the log, if that is to be waited for.
     state: Option<watch::Receiver<Durable>>,
 }
@@ -57,6 +60,8 @@ pub struct LogStore {
 struct Inner {
     vote: Option<Vote>,
     committed: Option<LogId>,
+    /// The last list of members that was found in it when it was opened.
+    members: Option<Membership<MemberId, BasicNode>>,
     purged: Option<LogId>,
     /// The last entry, or the last one purged.
     last: Option<LogId>,
@@ -109,21 +114,38 @@ impl LogStore {
         self
     }
 
-    /// This is the log of `own`, which from now on acknowledges what it appends as a leader at
-    /// once: nobody may rely on that without a look at `flushed`. If it led in its last life, it
-    /// leads no more: others may hold entries of its term that its own disk does not, and in the
-    /// same term it would give their places to others.
-    pub fn of(mut self, own: MemberId) -> LogStore {
+    /// This is the log of `own`; `applied` is the last list of members that was applied. From now
+    /// on it acknowledges what it appends as a leader that votes at once: nobody may rely on that
+    /// without a look at `flushed`. If it led in its last life, it leads no more: others may hold
+    /// entries of its term that its own disk does not, and in the same term it would give their
+    /// places to others. Not so a leader that no longer votes: it has sent nothing on that it had
+    /// not on its disk, and it could not be elected again to bring its own removal to an end.
+    pub fn of(mut self, own: MemberId, applied: &StoredMembership) -> LogStore {
         self.own = Some(own);
         {
             let mut inner = self.inner();
-            if inner.leads(own)
+            let list = inner.members.as_ref().unwrap_or_else(|| applied.membership());
+            let votes = list.voter_ids().any(|voter| voter == own);
+            if votes
+                && inner.leads(own)
                 && let Some(vote) = &mut inner.vote
             {
                 vote.committed = false;
             }
         }
         self
+    }
+
+    /// Tells from where it is to be seen whether this member votes.
+    pub fn watch(&self, metrics: watch::Receiver<RaftMetrics<MemberId, BasicNode>>) {
+        // It is told once.
+        let _ = self.metrics.set(metrics);
+    }
+
+    fn votes(&self) -> bool {
+        let metrics = self.metrics.get().map(|metrics| metrics.borrow());
+        let list = metrics.as_ref().map(|metrics| metrics.membership_config.membership());
+        list.is_some_and(|list| list.voter_ids().any(|voter| Some(voter) == self.own))
     }
 
     /// Up to where it is durable, and later.
@@ -135,9 +157,11 @@ impl LogStore {
     /// follows it: who is asked for a majority depends on it.
     fn is_early(&self, entries: &[Entry]) -> bool {
         let is_change = |e: &Entry| matches!(e.payload, EntryPayload::Membership(_));
+        let votes = self.votes();
         let mut inner = self.inner();
         let leads = self.own.is_some_and(|own| inner.leads(own));
         let early = leads
+            && votes
             && !entries.iter().any(is_change)
             && self.flushed.borrow().last.next_index() >= inner.held;
         if let (false, Some(last)) = (early, entries.last()) {

@@ -3,7 +3,7 @@
 use crate::command::{Command, Reply};
 use crate::contact::{Contacts, STALE_AFTER};
 use crate::error::MetaError;
-use crate::log::Flushed;
+use crate::log::{Flushed, LogStore};
 use crate::network::Network;
 use crate::open::Opened;
 use crate::proposer::Proposer;
@@ -19,6 +19,7 @@ use krg_rpc::proto::raft::raft_client::RaftClient;
 use krg_types::MemberId;
 use krg_types::limits::MESSAGE_BYTES_MAX;
 use openraft::error::{CheckIsLeaderError, RaftError};
+use openraft::storage::RaftLogStorage;
 use openraft::{BasicNode, RaftMetrics, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -90,6 +91,28 @@ pub struct Inner {
     pub(crate) farewell: Farewell,
     feed: Arc<Feed>,
     flushed: watch::Receiver<Flushed>,
+    restored: Option<Restored>,
+}
+
+/// A leader that no longer votes and was started anew goes on leading, in the same term. What it had committed is then
+/// only what it remembers of that, which may be less than it has acknowledged; but it is in its
+/// log.
+#[derive(Clone, Copy, Debug)]
+struct Restored {
+    term: u64,
+    /// The end of its log.
+    last: u64,
+}
+
+/// What was left by a leader's last life, if it was one.
+async fn restored(log: &mut LogStore, own: MemberId) -> Result<Option<Restored>, MetaError> {
+    let failed = |e: openraft::StorageError<MemberId>| MetaError::Failed(e.to_string());
+    let vote = log.read_vote().await.map_err(failed)?;
+    let Some(vote) = vote.filter(|vote| vote.is_committed()) else { return Ok(None) };
+    let last = log.get_log_state().await.map_err(failed)?.last_log_id;
+    let led = vote.leader_id().voted_for() == Some(own);
+    let term = vote.leader_id().get_term();
+    Ok(last.filter(|_| led).map(|last| Restored { term, last: last.index }))
 }
 
 /// A member's part in one group.
@@ -159,7 +182,9 @@ impl Meta {
     ) -> Result<Meta, MetaError> {
         let Options { member, group, epoch, dial, new_key, authority_keys, farewell } = options;
         let Opened { log, machine, published, feed } = opened;
-        let log = log.of(member).behind(machine.durable());
+        let mut log = log.of(member, &published.load().membership).behind(machine.durable());
+        let restored = restored(&mut log, member).await?;
+        let watched = log.clone();
         let flushed = log.flushed();
         let machine = machine.after(flushed.clone());
         let contacts = Arc::new(Contacts::default());
@@ -174,6 +199,7 @@ impl Meta {
         let raft = Raft::new(member, Arc::new(config(group, tuning)?), network, log, machine)
             .await
             .map_err(|e| MetaError::Failed(e.to_string()))?;
+        watched.watch(raft.metrics());
         elect_alone(&raft, member).await?;
         let names = (member, group, epoch);
         let proposer = Proposer::start(names, raft.clone(), dial, published.clone());
@@ -189,6 +215,7 @@ impl Meta {
             farewell,
             feed,
             flushed,
+            restored,
         });
         tokio::spawn(reconcile::run(Arc::downgrade(&inner)));
         Ok(Meta(inner))
@@ -363,8 +390,11 @@ impl Meta {
 impl Inner {
     /// The index that a reader on the leader itself must have applied.
     pub(crate) async fn own_read_index(&self) -> Result<u64, MetaError> {
+        let term = self.raft.metrics().borrow().current_term;
+        let restored = self.restored.filter(|restored| term <= restored.term);
+        let floor = restored.map_or(0, |restored| restored.last);
         match self.raft.get_read_log_id().await {
-            Ok((read, _)) => Ok(read.map_or(0, |id| id.index)),
+            Ok((read, _)) => Ok(read.map_or(0, |id| id.index).max(floor)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
                 Err(MetaError::NotLeader(to.leader_id))
             }

@@ -6,6 +6,7 @@ use crate::codec::{self, Stored};
 use crate::keys::Keys;
 use crate::store::{Change, Store, StoreError};
 use crate::writer::Writer;
+use openraft::EntryPayload;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -51,6 +52,7 @@ impl LogStore {
             inner: Arc::new(Mutex::new(inner)),
             flushed: Arc::new(watch::Sender::new(flushed)),
             own: None,
+            metrics: Arc::default(),
             state: None,
         })
     }
@@ -69,6 +71,9 @@ fn take_in(inner: &mut Inner, keys: Keys, key: &[u8], bytes: &[u8]) -> Result<()
         return damaged(format!("entry {id} follows {last} in the log"));
     }
     inner.last = Some(id);
+    if let EntryPayload::Membership(members) = &entry.payload {
+        inner.members = Some(members.clone());
+    }
     inner.cache.push(entry, bytes.len());
     Cache::shrink(&mut inner.cache, u64::MAX);
     Ok(())

@@ -138,7 +138,13 @@ async fn a_leader_does_not_wait_for_its_disk_and_nothing_comes_of_that_before() 
     let own = krg_types::MemberId::default();
     let store = MemoryStore::new();
     store.set_sync_time(SYNC);
-    let mut log = load(store.clone()).of(own);
+    let members =
+        openraft::Membership::new(vec![[own].into()], std::collections::BTreeSet::from([own]));
+    let stored = StoredMembership::new(Some(place(1, 0)), members.clone());
+    let mut metrics = RaftMetrics::new_initial(own);
+    metrics.membership_config = Arc::new(stored.clone());
+    let mut log = load(store.clone()).of(own, &stored);
+    log.watch(watch::channel(metrics).1);
     let mut flushed = log.flushed();
     log.save_vote(&Vote::new(1, own)).await.unwrap();
     log.blocking_append([entry(1, 0)]).await.unwrap();
@@ -150,13 +156,7 @@ async fn a_leader_does_not_wait_for_its_disk_and_nothing_comes_of_that_before() 
     reached(&mut flushed, 1).await.unwrap();
     assert_eq!((begun.elapsed(), flushed.borrow().last), (SYNC, Some(place(1, 1))));
     // Not so with another list of members, nor with what follows it.
-    let change = Entry {
-        payload: EntryPayload::Membership(openraft::Membership::new(
-            vec![[own].into()],
-            std::collections::BTreeSet::from([own]),
-        )),
-        ..entry(1, 2)
-    };
+    let change = Entry { payload: EntryPayload::Membership(members), ..entry(1, 2) };
     let (mut first, mut second) = (log.clone(), log.clone());
     let (first, second) = tokio::join!(
         biased;
@@ -167,7 +167,7 @@ async fn a_leader_does_not_wait_for_its_disk_and_nothing_comes_of_that_before() 
     assert_eq!(flushed.borrow().last, Some(place(1, 3)));
     // What was sent on but not kept is not there after a crash, and the term is over.
     log.blocking_append([entry(1, 4)]).await.unwrap();
-    let mut log = load(store.crash()).of(own);
+    let mut log = load(store.crash()).of(own, &StoredMembership::default());
     assert_eq!(log.last(), Some(place(1, 3)));
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(1, own)));
     assert!(matches!(reached(&mut flushed, 4).await, Err(StoreError::Poisoned(_))));
