@@ -94,9 +94,9 @@ pub struct Inner {
     restored: Option<Restored>,
 }
 
-/// A leader that no longer votes and was started anew goes on leading, in the same term. What it had
-/// committed is then only what it remembers of that, which may be less than it has acknowledged; but
-/// it is in its log.
+/// A leader that no longer votes and was started anew goes on leading, in the same term. What it
+/// had committed is then only what it remembers of that, which may be less than it has
+/// acknowledged; but it is in its log.
 #[derive(Clone, Copy, Debug)]
 struct Restored {
     term: u64,
