@@ -125,9 +125,13 @@ fn probe(
     deadline: Duration,
 ) -> Result<(), String> {
     lock(&cluster.world.probes).clear();
-    // An order to stop may still have been waiting there: then its next life is asked.
+    // An order to stop may still have been waiting there: then its next life is asked. Or one to
+    // leave: then nobody is.
     let mut asked = None;
     wait(cluster, faults, deadline, "serve", |cluster, _| {
+        if cluster.world.slot(machine).papers.is_none() {
+            return Ok(());
+        }
         let life = cluster.world.slot(machine).lives;
         if asked != Some(life) && cluster.order(machine, Order::Probe) {
             asked = Some(life);
