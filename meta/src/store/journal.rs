@@ -42,6 +42,15 @@ pub fn make(path: &Path) -> io::Result<()> {
     fs::write(path, vec![0; JOURNAL_BYTES])
 }
 
+/// Makes an empty journal that is there in full or not at all, whatever happens meanwhile.
+fn make_durable(path: &Path) -> io::Result<()> {
+    let new = path.with_extension("new");
+    make(&new)?;
+    File::open(&new)?.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
 impl Journal {
     /// Opens the journal at `path`, or makes one if there is none, and gives what is recorded in
     /// it. What is not whole there is nothing from now on: with what is written next it might
@@ -54,7 +63,7 @@ impl Journal {
         let io = |e: &io::Error| StoreError::io(path.display().to_string(), e);
         if !path.try_exists().map_err(|e| io(&e))? {
             // An earlier version had none. That a later one's is lost, the mark tells.
-            make(path).map_err(|e| io(&e))?;
+            make_durable(path).map_err(|e| io(&e))?;
         }
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| io(&e))?;
         let len = file.metadata().map_err(|e| io(&e))?.len();
