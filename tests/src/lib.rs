@@ -162,6 +162,13 @@ impl Lab {
         self.exec(node, &["sh", "-c", line])
     }
 
+    /// Ends a node's krgd cleanly, and waits for its end; nobody starts it again.
+    #[track_caller]
+    pub fn stop_krgd(&self, node: u32) {
+        let line = "p=$(pgrep -x krgd); kill $p; timeout 5 tail --pid=$p -f /dev/null";
+        self.sh(node, line).ok();
+    }
+
     /// A shell line in a node, on the cluster's /proc.
     #[track_caller]
     pub fn view(&self, node: u32, line: &str) -> Said {

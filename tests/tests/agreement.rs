@@ -38,10 +38,6 @@ fn a_disk_is_full(lab: &Lab) {
 }
 
 /// Ends krgd in good order; it stays down until it is healed.
-fn stop_krgd(lab: &Lab, node: u32) {
-    lab.sh(node, "p=$(pgrep -x krgd); kill $p; timeout 5 tail --pid=$p -f /dev/null").ok();
-}
-
 fn a_store_is_lost(lab: &Lab) {
     let damage = "for f in /var/lib/krg/meta/[0-9]*/journal /var/lib/krg/meta/[0-9]*/store/db; do \
                   size=$(stat -c %s $f); dd if=/dev/urandom of=$f bs=1024 seek=1 \
@@ -51,7 +47,7 @@ fn a_store_is_lost(lab: &Lab) {
         load.goes_on(RESUMES);
         let victim = follower(lab);
         let before = cluster(lab, victim).unwrap();
-        stop_krgd(lab, victim);
+        lab.stop_krgd(victim);
         lab.sh(victim, line).ok();
         lab.fault("heal", victim);
         caught_up(lab, victim);

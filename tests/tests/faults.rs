@@ -143,7 +143,7 @@ fn a_restart_of_krgd_does_not_disturb_a_running_top() {
     lab.sh(1, "pkill -KILL -x krgd").ok();
     frames(5);
     // A clean stop takes the mount out of the tree; who looks at it already goes on looking.
-    lab.sh(1, "p=$(pgrep -x krgd); kill $p; timeout 5 tail --pid=$p -f /dev/null").ok();
+    lab.stop_krgd(1);
     assert_eq!(mounts(&lab, 1), 0);
     assert_eq!(lab.sh(1, "ls -A /run/krg/proc").ok(), "");
     frames(8);

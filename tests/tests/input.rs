@@ -201,7 +201,7 @@ fn a_half_written_identity_is_named_and_left_as_it_is() {
     let lab = Lab::start(2);
     let member = "grep '\"member\"' /var/lib/krg/identity/member.json | head -1";
     let before = lab.sh(2, member).ok();
-    lab.sh(2, "p=$(pgrep -x krgd); kill $p; timeout 5 tail --pid=$p -f /dev/null").ok();
+    lab.stop_krgd(2);
     lab.sh(2, "cp -a /var/lib/krg /tmp/good").ok();
     let dir = "/var/lib/krg/identity";
     let ruin = |line: &str, words: &[&str]| {

@@ -53,7 +53,7 @@ fn in_network<T: Send + 'static>(
 /// Ends krgd on node 3; it stays down, and a member.
 fn vacate(lab: &Lab) -> Identity {
     let papers = papers(lab, 3);
-    lab.sh(3, "p=$(pgrep -x krgd); kill $p; timeout 5 tail --pid=$p -f /dev/null").ok();
+    lab.stop_krgd(3);
     papers
 }
 
