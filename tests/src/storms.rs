@@ -2,9 +2,11 @@
 //! in the tests of every day and long in the soak.
 
 use crate::load::Load;
-use crate::talk::{ask, cluster, leader};
+use crate::talk::{ask, cluster, leader, path_in};
 use crate::{LAB, Lab, can_run, krg, run, within};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The nodes.
@@ -121,6 +123,80 @@ pub fn the_leader_is_paused(lab: &Lab) {
     caught_up(lab, victim);
     load.goes_on(RESUMES);
     println!("node {victim} paused, then node {next} led: {:?}", load.end(&ALL));
+}
+
+/// A follower's disk is full, until there is room again.
+pub fn a_disk_is_full(lab: &Lab) {
+    let load = Load::start(lab, &ALL);
+    let victim = follower(lab);
+    load.goes_on(RESUMES);
+    lab.fault("fill", victim);
+    let value = "f".repeat(4000);
+    within(Duration::from_secs(30), || {
+        for n in 0..50 {
+            set(lab, others(victim)[0], &format!("fill/{n}"), &value, RESUMES)?;
+        }
+        match set(lab, victim, "full", "x", Duration::from_secs(1)) {
+            Err(_) => Ok(()),
+            Ok(_) => Err("the disk is not full".to_owned()),
+        }
+    });
+    let since = Instant::now();
+    load.goes_on(RESUMES);
+    load.nothing_on(victim, since);
+    run(krg().args(["lab", "fill", "--undo", "--name", &lab.name, &victim.to_string()])).ok();
+    caught_up(lab, victim);
+    println!("a full disk: {:?}", load.end(&ALL));
+}
+
+/// A disk that answers nothing, until this is dropped.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn new(lab: &Lab, node: u32) -> Frozen {
+        let disk = path_in(&lab.name, node, "/var/lib/krg").expect("it is up");
+        run(Command::new("fsfreeze").arg("--freeze").arg(&disk)).ok();
+        Frozen(disk)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Nothing of the node would ever end on a frozen disk.
+        let said = run(Command::new("fsfreeze").arg("--unfreeze").arg(&self.0));
+        if said.code != 0 {
+            eprintln!("{said:?}");
+        }
+    }
+}
+
+/// A disk says nothing any more, neither done nor failed: first a follower's, then the leader's.
+pub fn a_disk_hangs(lab: &Lab) {
+    for victim in [follower(lab), leader(lab, &ALL)] {
+        let load = Load::start(lab, &ALL);
+        load.goes_on(RESUMES);
+        let led = leader(lab, &ALL);
+        let frozen = Frozen::new(lab, victim);
+        let gap = load.goes_on(RESUMES);
+        let leads = within(RESUMES, || match leader(lab, &others(victim)) {
+            node if node == victim => Err("it leads".to_owned()),
+            node => Ok(node),
+        });
+        assert!(victim == led || leads == led, "node {leads} leads, and node {led} was well");
+        load.goes_on(RESUMES);
+        // It has missed a good deal by then.
+        let value = "h".repeat(4000);
+        for n in 0..200 {
+            set(lab, leads, &format!("hangs/{n}"), &value, RESUMES).expect("a majority writes");
+        }
+        drop(frozen);
+        caught_up(lab, victim);
+        load.goes_on(RESUMES);
+        println!(
+            "the disk of node {victim} hung, writes went on in {gap:?}: {:?}",
+            load.end(&ALL)
+        );
+    }
 }
 
 /// All nodes lose power at once.

@@ -3,39 +3,17 @@
 
 use krg_tests::load::Load;
 use krg_tests::storms::{
-    ALL, BACK, RESUMES, a_minority_is_cut_off, caught_up, count, follower, heal_all, leaders_die,
-    others, roles, set, the_leader_is_paused, the_power_fails, three, voters_become,
+    ALL, BACK, RESUMES, a_disk_hangs, a_disk_is_full, a_minority_is_cut_off, caught_up, count,
+    follower, heal_all, leaders_die, others, roles, set, the_leader_is_paused, the_power_fails,
+    three, voters_become,
 };
 use krg_tests::talk::{ask, cluster, leader, path_in};
-use krg_tests::{LAB, Lab, Said, can_run, krg, run, within};
+use krg_tests::{LAB, Lab, Said, can_run, within};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long the leader is killed again and again.
 const KILLING: Duration = Duration::from_secs(30);
-
-fn a_disk_is_full(lab: &Lab) {
-    let load = Load::start(lab, &ALL);
-    let victim = follower(lab);
-    load.goes_on(RESUMES);
-    lab.fault("fill", victim);
-    let value = "f".repeat(4000);
-    within(Duration::from_secs(30), || {
-        for n in 0..50 {
-            set(lab, others(victim)[0], &format!("fill/{n}"), &value, RESUMES)?;
-        }
-        match set(lab, victim, "full", "x", Duration::from_secs(1)) {
-            Err(_) => Ok(()),
-            Ok(_) => Err("the disk is not full".to_owned()),
-        }
-    });
-    let since = Instant::now();
-    load.goes_on(RESUMES);
-    load.nothing_on(victim, since);
-    run(krg().args(["lab", "fill", "--undo", "--name", &lab.name, &victim.to_string()])).ok();
-    caught_up(lab, victim);
-    println!("a full disk: {:?}", load.end(&ALL));
-}
 
 /// Ends krgd in good order; it stays down until it is healed.
 fn a_store_is_lost(lab: &Lab) {
@@ -227,6 +205,13 @@ fn a_paused_leader_acknowledges_nothing_that_is_lost() {
 fn the_cluster_goes_on_without_a_node_whose_disk_is_full() {
     if let Some(lab) = three("the_cluster_goes_on_without_a_node_whose_disk_is_full") {
         a_disk_is_full(&lab);
+    }
+}
+
+#[test]
+fn the_cluster_goes_on_without_a_node_whose_disk_hangs() {
+    if let Some(lab) = three("the_cluster_goes_on_without_a_node_whose_disk_hangs") {
+        a_disk_hangs(&lab);
     }
 }
 

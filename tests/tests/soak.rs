@@ -1,7 +1,8 @@
 //! The long forms: the same blows, on new clusters, for hours. `make soak` runs them.
 
 use krg_tests::storms::{
-    a_minority_is_cut_off, leaders_die, the_leader_is_paused, the_power_fails, three,
+    a_disk_hangs, a_disk_is_full, a_minority_is_cut_off, leaders_die, the_leader_is_paused,
+    the_power_fails, three,
 };
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ fn what_is_acknowledged_stays_for_hours() {
         leaders_die(&lab, KILLING.min(limit));
         a_minority_is_cut_off(&lab);
         the_leader_is_paused(&lab);
+        a_disk_is_full(&lab);
+        a_disk_hangs(&lab);
         (0..CUTS).for_each(|_| the_power_fails(&lab));
         rounds += 1;
         println!("round {rounds}: {} s of {} s", begun.elapsed().as_secs(), limit.as_secs());
