@@ -1,5 +1,6 @@
 //! What all nodes agree on: a state that changes by commands, in one order, through Raft.
 
+pub mod campaign;
 pub mod clock;
 pub mod codec;
 pub mod command;

@@ -14,15 +14,15 @@ pub use stored::{check_membership, decode_entry, decode_payload, encode_entry, e
 use crate::codec;
 use crate::keys::Keys;
 use crate::machine::Durable;
-use crate::raft::{Entry, LogId, StorageError, StoredMembership, Types, Vote};
+use crate::raft::{Entry, LogId, StorageError, Types, Vote};
 use crate::store::{Change, StoreError};
 use crate::writer::Writer;
 use cache::Cache;
 use krg_types::MemberId;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{
-    AnyError, BasicNode, EntryPayload, LogIdOptionExt, LogState, Membership, OptionalSend,
-    RaftLogReader, RaftMetrics, StorageIOError,
+    AnyError, BasicNode, EntryPayload, LogIdOptionExt, LogState, OptionalSend, RaftLogReader,
+    RaftMetrics, StorageIOError,
 };
 use std::fmt::Debug;
 use std::io;
@@ -60,8 +60,6 @@ pub struct LogStore {
 struct Inner {
     vote: Option<Vote>,
     committed: Option<LogId>,
-    /// The last list of members that was found in it when it was opened.
-    members: Option<Membership<MemberId, BasicNode>>,
     purged: Option<LogId>,
     /// The last entry, or the last one purged.
     last: Option<LogId>,
@@ -114,20 +112,15 @@ impl LogStore {
         self
     }
 
-    /// This is the log of `own`; `applied` is the last list of members that was applied. From now
-    /// on it acknowledges what it appends as a leader that votes at once: nobody may rely on that
-    /// without a look at `flushed`. If it led in its last life, it leads no more: others may hold
-    /// entries of its term that its own disk does not, and in the same term it would give their
-    /// places to others. Not so a leader that no longer votes: it has sent nothing on that it had
-    /// not on its disk, and it could not be elected again to bring its own removal to an end.
-    pub fn of(mut self, own: MemberId, applied: &StoredMembership) -> LogStore {
+    /// This is the log of `own`. From now on it acknowledges what it appends as a leader that votes
+    /// at once: nobody may rely on that without a look at `flushed`. If it led in its last life,
+    /// it leads no more: others may hold entries of its term that its own disk does not, and in
+    /// the same term it would give their places to others.
+    pub fn of(mut self, own: MemberId) -> LogStore {
         self.own = Some(own);
         {
             let mut inner = self.inner();
-            let list = inner.members.as_ref().unwrap_or_else(|| applied.membership());
-            let votes = list.voter_ids().any(|voter| voter == own);
-            if votes
-                && inner.leads(own)
+            if inner.leads(own)
                 && let Some(vote) = &mut inner.vote
             {
                 vote.committed = false;

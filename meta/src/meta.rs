@@ -19,7 +19,6 @@ use krg_rpc::proto::raft::raft_client::RaftClient;
 use krg_types::MemberId;
 use krg_types::limits::MESSAGE_BYTES_MAX;
 use openraft::error::{CheckIsLeaderError, RaftError};
-use openraft::storage::RaftLogStorage;
 use openraft::{BasicNode, RaftMetrics, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -85,34 +84,14 @@ pub struct Inner {
     pub(crate) raft: Raft,
     pub(crate) published: Arc<Published>,
     pub(crate) contacts: Arc<Contacts>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) log: LogStore,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) new_key: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) authority_keys: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) farewell: Farewell,
     feed: Arc<Feed>,
     flushed: watch::Receiver<Flushed>,
-    restored: Option<Restored>,
-}
-
-/// A leader that no longer votes and was started anew goes on leading, in the same term. What it
-/// had committed is then only what it remembers of that, which may be less than it has
-/// acknowledged; but it is in its log.
-#[derive(Clone, Copy, Debug)]
-struct Restored {
-    term: u64,
-    /// The end of its log.
-    last: u64,
-}
-
-/// What was left by a leader's last life, if it was one.
-async fn restored(log: &mut LogStore, own: MemberId) -> Result<Option<Restored>, MetaError> {
-    let failed = |e: openraft::StorageError<MemberId>| MetaError::Failed(e.to_string());
-    let vote = log.read_vote().await.map_err(failed)?;
-    let Some(vote) = vote.filter(|vote| vote.is_committed()) else { return Ok(None) };
-    let last = log.get_log_state().await.map_err(failed)?.last_log_id;
-    let led = vote.leader_id().voted_for() == Some(own);
-    let term = vote.leader_id().get_term();
-    Ok(last.filter(|_| led).map(|last| Restored { term, last: last.index }))
 }
 
 /// A member's part in one group.
@@ -182,9 +161,8 @@ impl Meta {
     ) -> Result<Meta, MetaError> {
         let Options { member, group, epoch, dial, new_key, authority_keys, farewell } = options;
         let Opened { log, machine, published, feed } = opened;
-        let mut log = log.of(member, &published.load().membership).behind(machine.durable());
-        let restored = restored(&mut log, member).await?;
-        let watched = log.clone();
+        let log = log.of(member).behind(machine.durable());
+        let same_log = log.clone();
         let flushed = log.flushed();
         let machine = machine.after(flushed.clone());
         let contacts = Arc::new(Contacts::default());
@@ -196,10 +174,11 @@ impl Meta {
             contacts: contacts.clone(),
             flushed: flushed.clone(),
         });
-        let raft = Raft::new(member, Arc::new(config(group, tuning)?), network, log, machine)
+        let config = Arc::new(config(group, tuning)?);
+        let raft = Raft::new(member, config, network.clone(), log, machine)
             .await
             .map_err(|e| MetaError::Failed(e.to_string()))?;
-        watched.watch(raft.metrics());
+        same_log.watch(raft.metrics());
         elect_alone(&raft, member).await?;
         let names = (member, group, epoch);
         let proposer = Proposer::start(names, raft.clone(), dial, published.clone());
@@ -209,13 +188,14 @@ impl Meta {
             raft,
             published,
             contacts,
+            network,
+            log: same_log,
             proposer,
             new_key,
             authority_keys,
             farewell,
             feed,
             flushed,
-            restored,
         });
         tokio::spawn(reconcile::run(Arc::downgrade(&inner)));
         Ok(Meta(inner))
@@ -390,11 +370,8 @@ impl Meta {
 impl Inner {
     /// The index that a reader on the leader itself must have applied.
     pub(crate) async fn own_read_index(&self) -> Result<u64, MetaError> {
-        let term = self.raft.metrics().borrow().current_term;
-        let restored = self.restored.filter(|restored| term <= restored.term);
-        let floor = restored.map_or(0, |restored| restored.last);
         match self.raft.get_read_log_id().await {
-            Ok((read, _)) => Ok(read.map_or(0, |id| id.index).max(floor)),
+            Ok((read, _)) => Ok(read.map_or(0, |id| id.index)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
                 Err(MetaError::NotLeader(to.leader_id))
             }

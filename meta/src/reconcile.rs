@@ -1,5 +1,7 @@
 //! The leader's work: Raft's list of members follows the agreed one, a single change at a time.
+//! And what others do so that somebody leads.
 
+use crate::campaign::{self, Turn};
 use crate::command::{Command, Reply};
 use crate::contact::Contacts;
 use crate::meta::Inner;
@@ -34,6 +36,8 @@ pub async fn run(inner: Weak<Inner>) {
     let Some(mut members) = inner.upgrade().map(|inner| inner.published.members()) else {
         return;
     };
+    // Or when it began.
+    let mut led_last = Instant::now();
     let mut leading_since: Option<(u64, Instant)> = None;
     let mut changed_at: Option<LogId<MemberId>> = None;
     loop {
@@ -46,7 +50,22 @@ pub async fn run(inner: Weak<Inner>) {
         }
         if seen.state != ServerState::Leader {
             leading_since = None;
+            let heard = now.contacts.leader().map(|(_, age)| age);
+            let silent = heard.unwrap_or(Duration::MAX).min(led_last.elapsed());
+            match campaign::turn(now.own, &seen, &now.published.load().membership, silent) {
+                Turn::Wait => {}
+                // If Raft has ended, its figures say so.
+                Turn::Stand => drop(campaign::stand(&now).await),
+                Turn::StandBack => {
+                    let raft = now.raft.clone();
+                    // Nothing is kept open meanwhile.
+                    drop(now);
+                    campaign::stand_back(&raft).await;
+                    continue;
+                }
+            }
         } else {
+            led_last = Instant::now();
             // It goes on from here, also if nobody proposes anything.
             now.proposer.clock_ms();
             let since = match leading_since {

@@ -6,7 +6,6 @@ use crate::codec::{self, Stored};
 use crate::keys::Keys;
 use crate::store::{Change, Store, StoreError};
 use crate::writer::Writer;
-use openraft::EntryPayload;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -71,9 +70,6 @@ fn take_in(inner: &mut Inner, keys: Keys, key: &[u8], bytes: &[u8]) -> Result<()
         return damaged(format!("entry {id} follows {last} in the log"));
     }
     inner.last = Some(id);
-    if let EntryPayload::Membership(members) = &entry.payload {
-        inner.members = Some(members.clone());
-    }
     inner.cache.push(entry, bytes.len());
     Cache::shrink(&mut inner.cache, u64::MAX);
     Ok(())

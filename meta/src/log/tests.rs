@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::memory::MemoryStore;
+use crate::raft::StoredMembership;
 use crate::store::{SledStore, Store, lock};
 use openraft::storage::RaftLogStorageExt;
 use openraft::{CommittedLeaderId, EntryPayload};
@@ -142,8 +143,8 @@ async fn a_leader_does_not_wait_for_its_disk_and_nothing_comes_of_that_before() 
         openraft::Membership::new(vec![[own].into()], std::collections::BTreeSet::from([own]));
     let stored = StoredMembership::new(Some(place(1, 0)), members.clone());
     let mut metrics = RaftMetrics::new_initial(own);
-    metrics.membership_config = Arc::new(stored.clone());
-    let mut log = load(store.clone()).of(own, &stored);
+    metrics.membership_config = Arc::new(stored);
+    let mut log = load(store.clone()).of(own);
     log.watch(watch::channel(metrics).1);
     let mut flushed = log.flushed();
     log.save_vote(&Vote::new(1, own)).await.unwrap();
@@ -167,7 +168,7 @@ async fn a_leader_does_not_wait_for_its_disk_and_nothing_comes_of_that_before() 
     assert_eq!(flushed.borrow().last, Some(place(1, 3)));
     // What was sent on but not kept is not there after a crash, and the term is over.
     log.blocking_append([entry(1, 4)]).await.unwrap();
-    let mut log = load(store.crash()).of(own, &StoredMembership::default());
+    let mut log = load(store.crash()).of(own);
     assert_eq!(log.last(), Some(place(1, 3)));
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(1, own)));
     assert!(matches!(reached(&mut flushed, 4).await, Err(StoreError::Poisoned(_))));

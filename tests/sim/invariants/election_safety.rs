@@ -1,6 +1,6 @@
 //! Election safety (the Raft paper, figure 3): a term's leadership is one member's. openraft orders
 //! leaders by (term, member), so two may follow each other in a term; but no two ever hold the
-//! same leadership, and nobody leads under a vote for another.
+//! same leadership, nor one in two of its lives; and nobody leads under a vote for another.
 
 use super::Invariant;
 use crate::sim::oracle::Now;
@@ -28,7 +28,7 @@ impl Invariant for ElectionSafety {
             }
             let here = (glance.machine, glance.life);
             let leader = *self.leaders.entry(title).or_insert(here);
-            if leader.0 != here.0 {
+            if leader != here {
                 return Err(format!("{title:?} led on {leader:?} and leads on {here:?}"));
             }
         }
