@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Voters have elected somebody by then, if they can.
-const SILENT_MIN: Duration = Duration::from_millis(1_500);
+const SILENT_MIN: Duration = Duration::from_secs(2);
 /// After so long without a leader candidates seem to be in each other's way.
 const STUCK: Duration = Duration::from_secs(4);
 /// So long, at most, a candidate stands back: time for another to be elected.
@@ -84,16 +84,26 @@ pub async fn stand_back(raft: &Raft) {
 /// # Errors
 /// When Raft has ended.
 pub async fn stand(inner: &Inner) -> Result<(), RaftError<MemberId>> {
+    // The log first: if it grows meanwhile, the list may be a later one than this end of it, and
+    // the log is then too short for the last of these questions.
+    let last = inner.log.last();
     let now = inner.raft.with_raft_state(|state| {
         let list = state.membership_state.effective().membership().clone();
         (state.vote_ref().leader_id().get_term(), list)
     });
     let (term, list) = now.await.map_err(RaftError::Fatal)?;
-    let last = inner.log.last();
-    // Nobody votes for the past, but all tell how long their logs are, and which term it is. Who
-    // stood in vain would only depose whoever leads, by a later term.
+    if list.get_node(&inner.own).is_none() {
+        // Raft lets nobody lead who is not even told of anything.
+        return Ok(());
+    }
+    // A vote for the past counts for nothing, but all tell how long their logs are, and which term
+    // it is. Who stood in vain would only depose whoever leads, by a later term.
     let past = Vote::new(0, inner.own);
     let replies = ask_all(inner, &list, VoteRequest::new(past, last)).await;
+    let leads = |id: &MemberId, vote: &Vote| vote.committed && vote.leader_id.node_id == *id;
+    if replies.iter().any(|(id, reply)| leads(id, &reply.vote)) {
+        return Ok(());
+    }
     let shorter = replies.iter().filter(|(_, reply)| reply.last_log_id <= last);
     if !is_majority(&list, &shorter.map(|(id, _)| *id).collect()) {
         return Ok(());
@@ -158,7 +168,7 @@ mod tests {
     fn only_who_is_on_its_way_out_stands_and_only_if_nobody_leads() {
         let mut metrics = RaftMetrics::new_initial(member(1));
         metrics.membership_config = at(8, &[&[2, 3]]).into();
-        let long = Duration::from_secs(2);
+        let long = Duration::from_secs(3);
         let turn = |metrics: &RaftMetrics<_, _>, applied: &StoredMembership, silent| {
             turn(member(1), metrics, applied, silent)
         };

@@ -301,7 +301,7 @@ impl Meta {
         let leads = raft.state == ServerState::Leader;
         let heard = self.0.contacts.leader();
         let leader_age = if leads {
-            let alone = raft.membership_config.membership().voter_ids().count() == 1;
+            let alone = raft.membership_config.membership().voter_ids().eq([self.0.own]);
             let acked = raft.millis_since_quorum_ack.map(Duration::from_millis);
             if alone { Some(Duration::ZERO) } else { acked }
         } else {

@@ -58,7 +58,7 @@ pub async fn run(inner: Weak<Inner>) {
                 Turn::Stand => drop(campaign::stand(&now).await),
                 Turn::StandBack => {
                     let raft = now.raft.clone();
-                    // Nothing is kept open meanwhile.
+                    // A member that is stopped meanwhile has ended.
                     drop(now);
                     campaign::stand_back(&raft).await;
                     continue;
@@ -101,15 +101,23 @@ async fn step(
     changed_at: &mut Option<LogId<MemberId>>,
 ) -> bool {
     let view = inner.published.load();
-    // What this leader's own log says must have been applied: an older list would mislead.
-    if view.applied.map(|id| id.index) < metrics.membership_config.log_id().map(|id| id.index) {
+    // What this leader's own log says must have been applied: an older list would mislead. And
+    // something of its own must be agreed on before it changes who makes a majority: an earlier
+    // leader may have begun another change.
+    let applied = view.applied;
+    if applied.map(|id| id.leader_id) != Some(metrics.vote.leader_id)
+        || applied.map(|id| id.index) < metrics.membership_config.log_id().map(|id| id.index)
+    {
         return false;
     }
     let current = current(metrics);
     let members = candidates(inner, metrics, since);
     if let Some(step) = next_step(&members, &current, inner.own) {
         tracing::info!(?step, "changing Raft's members");
-        let change = timeout(STEP_MAX, change(inner, step)).await.ok().flatten();
+        let change = tokio::select! {
+            change = timeout(STEP_MAX, change(inner, step)) => change.ok().flatten(),
+            () = leads_no_more(inner) => None,
+        };
         *changed_at = change.or(*changed_at);
         return change.is_some();
     }
@@ -131,6 +139,13 @@ async fn step(
     let command = admission::Command::Remove { nodes, gossip_key };
     let done = inner.proposer.propose(Command::Admission(command), REMOVE_MAX).await;
     matches!(done, Ok(Reply::Done(_)))
+}
+
+/// Returns when this member does not lead.
+async fn leads_no_more(inner: &Inner) {
+    let mut metrics = inner.raft.metrics();
+    // Raft's end is another's to see.
+    let _ = metrics.wait_for(|metrics| metrics.state != ServerState::Leader).await;
 }
 
 fn current(metrics: &RaftMetrics<MemberId, BasicNode>) -> Current {
