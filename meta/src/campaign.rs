@@ -10,13 +10,13 @@
 //! stands back for a random time.
 
 use crate::meta::Inner;
-use crate::raft::{Raft, StoredMembership, Vote};
+use crate::raft::{Members, Metrics, Raft, StoredMembership, Vote, votes};
 use crate::runtime::Runtime;
 use krg_types::MemberId;
 use openraft::error::RaftError;
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{VoteRequest, VoteResponse};
-use openraft::{AsyncRuntime, BasicNode, Membership, RaftMetrics, ServerState};
+use openraft::{AsyncRuntime, ServerState};
 use rand::Rng;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -48,24 +48,19 @@ pub enum Turn {
 /// how long no leader was heard.
 pub fn turn(
     own: MemberId,
-    metrics: &RaftMetrics<MemberId, BasicNode>,
+    metrics: &Metrics,
     applied: &StoredMembership,
     silent: Duration,
 ) -> Turn {
-    let votes = |list: &Membership<MemberId, BasicNode>| list.voter_ids().any(|id| id == own);
     let list = &metrics.membership_config;
+    let votes_now = votes(list.membership(), own);
+    // The list that takes its vote is not agreed on, as far as it knows.
+    let is_leaving =
+        !votes_now && list.log_id() > applied.log_id() && votes(applied.membership(), own);
     match metrics.state {
         ServerState::Leader => Turn::Wait,
-        _ if votes(list.membership()) => match metrics.state {
-            ServerState::Candidate if silent > STUCK => Turn::StandBack,
-            _ => Turn::Wait,
-        },
-        _ if silent > SILENT_MIN
-            && list.log_id() > applied.log_id()
-            && votes(applied.membership()) =>
-        {
-            Turn::Stand
-        }
+        ServerState::Candidate if votes_now && silent > STUCK => Turn::StandBack,
+        _ if is_leaving && silent > SILENT_MIN => Turn::Stand,
         _ => Turn::Wait,
     }
 }
@@ -122,7 +117,7 @@ pub async fn stand(inner: &Inner) -> Result<(), RaftError<MemberId>> {
 }
 
 /// A majority of each of the sets that a list has while it is being changed.
-fn is_majority(list: &Membership<MemberId, BasicNode>, for_us: &BTreeSet<MemberId>) -> bool {
+fn is_majority(list: &Members, for_us: &BTreeSet<MemberId>) -> bool {
     let sets = list.get_joint_config();
     !sets.is_empty() && sets.iter().all(|set| 2 * set.intersection(for_us).count() > set.len())
 }
@@ -130,7 +125,7 @@ fn is_majority(list: &Membership<MemberId, BasicNode>, for_us: &BTreeSet<MemberI
 /// The answers that come in time.
 async fn ask_all(
     inner: &Inner,
-    list: &Membership<MemberId, BasicNode>,
+    list: &Members,
     request: VoteRequest<MemberId>,
 ) -> Vec<(MemberId, VoteResponse<MemberId>)> {
     let ask = async |id: MemberId| {
@@ -154,9 +149,9 @@ mod tests {
         MemberId::new(NodeId::new(n).unwrap(), 1)
     }
 
-    fn list(sets: &[&[u32]]) -> Membership<MemberId, BasicNode> {
+    fn list(sets: &[&[u32]]) -> Members {
         let set = |ids: &&[u32]| ids.iter().copied().map(member).collect::<BTreeSet<_>>();
-        Membership::new(sets.iter().map(set).collect(), None)
+        Members::new(sets.iter().map(set).collect(), None)
     }
 
     fn at(index: u64, sets: &[&[u32]]) -> StoredMembership {
@@ -166,10 +161,10 @@ mod tests {
 
     #[test]
     fn only_who_is_on_its_way_out_stands_and_only_if_nobody_leads() {
-        let mut metrics = RaftMetrics::new_initial(member(1));
+        let mut metrics = Metrics::new_initial(member(1));
         metrics.membership_config = at(8, &[&[2, 3]]).into();
         let long = Duration::from_secs(3);
-        let turn = |metrics: &RaftMetrics<_, _>, applied: &StoredMembership, silent| {
+        let turn = |metrics: &Metrics, applied: &StoredMembership, silent| {
             turn(member(1), metrics, applied, silent)
         };
         assert_eq!(turn(&metrics, &at(7, &[&[1, 2, 3], &[2, 3]]), long), Turn::Stand);
@@ -187,13 +182,11 @@ mod tests {
 
     #[test]
     fn a_candidate_that_is_never_elected_stands_back() {
-        let mut metrics = RaftMetrics::new_initial(member(1));
+        let mut metrics = Metrics::new_initial(member(1));
         let list = at(8, &[&[1, 2, 3]]);
         metrics.membership_config = list.clone().into();
         metrics.state = ServerState::Candidate;
-        let turn = |metrics: &RaftMetrics<_, _>, s| {
-            turn(member(1), metrics, &list, Duration::from_secs(s))
-        };
+        let turn = |metrics: &Metrics, s| turn(member(1), metrics, &list, Duration::from_secs(s));
         assert_eq!(turn(&metrics, 5), Turn::StandBack);
         assert_eq!(turn(&metrics, 2), Turn::Wait);
         metrics.state = ServerState::Follower;

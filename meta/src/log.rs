@@ -14,15 +14,14 @@ pub use stored::{check_membership, decode_entry, decode_payload, encode_entry, e
 use crate::codec;
 use crate::keys::Keys;
 use crate::machine::Durable;
-use crate::raft::{Entry, LogId, StorageError, Types, Vote};
+use crate::raft::{Entry, LogId, Metrics, StorageError, Types, Vote, votes};
 use crate::store::{Change, StoreError};
 use crate::writer::Writer;
 use cache::Cache;
 use krg_types::MemberId;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{
-    AnyError, BasicNode, EntryPayload, LogIdOptionExt, LogState, OptionalSend, RaftLogReader,
-    RaftMetrics, StorageIOError,
+    AnyError, EntryPayload, LogIdOptionExt, LogState, OptionalSend, RaftLogReader, StorageIOError,
 };
 use std::fmt::Debug;
 use std::io;
@@ -51,7 +50,7 @@ pub struct LogStore {
     /// Whose log it is, once that is known.
     own: Option<MemberId>,
     /// Raft's own view of who votes, once it is there.
-    metrics: Arc<OnceLock<watch::Receiver<RaftMetrics<MemberId, BasicNode>>>>,
+    metrics: Arc<OnceLock<watch::Receiver<Metrics>>>,
     /// Up to where the state does without the log, if that is to be waited for.
     state: Option<watch::Receiver<Durable>>,
 }
@@ -130,7 +129,7 @@ impl LogStore {
     }
 
     /// Tells from where it is to be seen whether this member votes.
-    pub fn watch(&self, metrics: watch::Receiver<RaftMetrics<MemberId, BasicNode>>) {
+    pub fn watch(&self, metrics: watch::Receiver<Metrics>) {
         // It is told once.
         let _ = self.metrics.set(metrics);
     }
@@ -138,7 +137,7 @@ impl LogStore {
     fn votes(&self) -> bool {
         let metrics = self.metrics.get().map(|metrics| metrics.borrow());
         let list = metrics.as_ref().map(|metrics| metrics.membership_config.membership());
-        list.is_some_and(|list| list.voter_ids().any(|voter| Some(voter) == self.own))
+        list.zip(self.own).is_some_and(|(list, own)| votes(list, own))
     }
 
     /// Up to where it is durable, and later.

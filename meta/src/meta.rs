@@ -3,12 +3,12 @@
 use crate::command::{Command, Reply};
 use crate::contact::{Contacts, STALE_AFTER};
 use crate::error::MetaError;
-use crate::log::{Flushed, LogStore};
+use crate::log::LogStore;
 use crate::network::Network;
 use crate::open::Opened;
 use crate::proposer::Proposer;
 use crate::published::{Published, View};
-use crate::raft::Raft;
+use crate::raft::{Metrics, Raft};
 use crate::reconcile;
 use crate::serve::Service;
 use crate::watch::{Feed, Subscription};
@@ -19,7 +19,7 @@ use krg_rpc::proto::raft::raft_client::RaftClient;
 use krg_types::MemberId;
 use krg_types::limits::MESSAGE_BYTES_MAX;
 use openraft::error::{CheckIsLeaderError, RaftError};
-use openraft::{BasicNode, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{BasicNode, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -91,7 +91,6 @@ pub struct Inner {
     pub(crate) authority_keys: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) farewell: Farewell,
     feed: Arc<Feed>,
-    flushed: watch::Receiver<Flushed>,
 }
 
 /// A member's part in one group.
@@ -102,7 +101,7 @@ pub struct Meta(Arc<Inner>);
 #[derive(Clone, Debug)]
 pub struct Standing {
     /// Raft's own numbers.
-    pub raft: RaftMetrics<MemberId, BasicNode>,
+    pub raft: Metrics,
     /// Who leads, as far as is known here.
     pub leader: Option<MemberId>,
     /// Since the leader was heard; on the leader: since a majority answered.
@@ -163,8 +162,7 @@ impl Meta {
         let Opened { log, machine, published, feed } = opened;
         let log = log.of(member).behind(machine.durable());
         let same_log = log.clone();
-        let flushed = log.flushed();
-        let machine = machine.after(flushed.clone());
+        let machine = machine.after(log.flushed());
         let contacts = Arc::new(Contacts::default());
         let network = Arc::new(Network {
             own: member,
@@ -172,7 +170,7 @@ impl Meta {
             dial: dial.clone(),
             published: published.clone(),
             contacts: contacts.clone(),
-            flushed: flushed.clone(),
+            flushed: log.flushed(),
         });
         let config = Arc::new(config(group, tuning)?);
         let raft = Raft::new(member, config, network.clone(), log, machine)
@@ -195,7 +193,6 @@ impl Meta {
             authority_keys,
             farewell,
             feed,
-            flushed,
         });
         tokio::spawn(reconcile::run(Arc::downgrade(&inner)));
         Ok(Meta(inner))
@@ -291,7 +288,7 @@ impl Meta {
     }
 
     /// Wakes when Raft's own numbers change.
-    pub fn metrics(&self) -> watch::Receiver<RaftMetrics<MemberId, BasicNode>> {
+    pub fn metrics(&self) -> watch::Receiver<Metrics> {
         self.0.raft.metrics()
     }
 
@@ -336,7 +333,7 @@ impl Meta {
 
     /// Returns when this member's part has failed, with the reason.
     pub async fn failure(&self) -> String {
-        let mut flushed = self.0.flushed.clone();
+        let mut flushed = self.0.log.flushed();
         let failed = async {
             let failed = flushed.wait_for(|flushed| flushed.failed.is_some()).await;
             failed.ok().and_then(|flushed| flushed.failed.as_ref().map(ToString::to_string))

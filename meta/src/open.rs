@@ -7,7 +7,7 @@ use crate::memory::MemoryStore;
 use crate::published::{Published, View};
 use crate::rows::Rows;
 use crate::snapshot::{DirFiles, SnapshotFiles, StoreFiles};
-use crate::store::{SledStore, Store, StoreError, beside, lock};
+use crate::store::{SledStore, Store, StoreError, beside, lock, sync_parent};
 use crate::watch::Feed;
 use crate::writer::Writer;
 use std::fs::{self, File};
@@ -168,8 +168,7 @@ pub fn quarantine(dir: &Path) -> Result<PathBuf, StoreError> {
             continue;
         }
         fs::rename(dir, &to).map_err(|e| error(&e))?;
-        let parent = dir.parent().unwrap_or(Path::new("/"));
-        File::open(parent).and_then(|p| p.sync_all()).map_err(|e| error(&e))?;
+        sync_parent(dir).map_err(|e| error(&e))?;
         return Ok(to);
     }
     Err(StoreError::Io(format!("{QUARANTINED_MAX} stores were put aside here already")))

@@ -23,7 +23,16 @@ pub type Entry = openraft::Entry<Types>;
 pub type LogId = openraft::LogId<MemberId>;
 /// A vote, or the leader's title.
 pub type Vote = openraft::Vote<MemberId>;
+/// Raft's own numbers.
+pub type Metrics = openraft::RaftMetrics<MemberId, openraft::BasicNode>;
+/// Raft's own list of members.
+pub type Members = openraft::Membership<MemberId, openraft::BasicNode>;
 /// Members as an entry of the log gives them.
 pub type StoredMembership = openraft::StoredMembership<MemberId, openraft::BasicNode>;
 /// An error of the store, as openraft wants it.
 pub type StorageError = openraft::StorageError<MemberId>;
+
+/// Does this member vote, as the list has it?
+pub fn votes(list: &Members, member: MemberId) -> bool {
+    list.voter_ids().any(|voter| voter == member)
+}

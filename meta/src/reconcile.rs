@@ -5,11 +5,11 @@ use crate::campaign::{self, Turn};
 use crate::command::{Command, Reply};
 use crate::contact::Contacts;
 use crate::meta::Inner;
-use crate::raft::Types;
+use crate::raft::{Metrics, Types};
 use crate::table::admission;
 use crate::voters::{Candidate, Current, Step, next_step};
 use krg_types::MemberId;
-use openraft::{BasicNode, ChangeMembers, LogId, RaftMetrics, ServerState};
+use openraft::{BasicNode, ChangeMembers, LogId, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
 use std::time::Duration;
@@ -96,7 +96,7 @@ pub async fn run(inner: Weak<Inner>) {
 /// list was changed.
 async fn step(
     inner: &Inner,
-    metrics: &RaftMetrics<MemberId, BasicNode>,
+    metrics: &Metrics,
     since: Instant,
     changed_at: &mut Option<LogId<MemberId>>,
 ) -> bool {
@@ -148,7 +148,7 @@ async fn leads_no_more(inner: &Inner) {
     let _ = metrics.wait_for(|metrics| metrics.state != ServerState::Leader).await;
 }
 
-fn current(metrics: &RaftMetrics<MemberId, BasicNode>) -> Current {
+fn current(metrics: &Metrics) -> Current {
     let list = metrics.membership_config.membership();
     let voters: BTreeSet<MemberId> = list.voter_ids().collect();
     let learners = list.nodes().map(|(id, _)| *id).filter(|id| !voters.contains(id)).collect();
@@ -157,11 +157,7 @@ fn current(metrics: &RaftMetrics<MemberId, BasicNode>) -> Current {
 }
 
 /// Who should be in the list, and how each fares.
-fn candidates(
-    inner: &Inner,
-    metrics: &RaftMetrics<MemberId, BasicNode>,
-    since: Instant,
-) -> BTreeMap<MemberId, Candidate> {
+fn candidates(inner: &Inner, metrics: &Metrics, since: Instant) -> BTreeMap<MemberId, Candidate> {
     let view = inner.published.load();
     let last = metrics.last_log_index.unwrap_or(0);
     let matched = |member: &MemberId| {

@@ -4,7 +4,7 @@ use crate::codec;
 use crate::command::{Proposal, Reply, SURVIVOR_EPOCH};
 use crate::error::MetaError;
 use crate::meta::Inner;
-use crate::raft::Types;
+use crate::raft::{Types, votes};
 use crate::snapshot;
 use crate::wire;
 use krg_rpc::proto::raft as proto;
@@ -187,7 +187,7 @@ impl RaftService for Service {
     ) -> Result<Response<proto::AuthorityKeysReply>, Status> {
         let from = self.from(request.get_ref().envelope, request.extensions())?;
         let metrics = self.0.raft.metrics().borrow().membership_config.clone();
-        if !metrics.membership().voter_ids().any(|voter| voter == from) {
+        if !votes(metrics.membership(), from) {
             return Err(Status::permission_denied("only voters keep the authority's key"));
         }
         let keys = (self.0.authority_keys)();

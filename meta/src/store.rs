@@ -9,9 +9,18 @@ pub use disk::{SledStore, beside, lock};
 
 use crate::codec::CodecError;
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Makes it durable that a file or directory has this name.
+///
+/// # Errors
+/// As the disk says.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
 
 /// One key of a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long the leader is killed again and again.
 const KILLING: Duration = Duration::from_secs(30);
 
-/// Ends krgd in good order; it stays down until it is healed.
+/// A follower's store does not verify any more, then it is gone.
 fn a_store_is_lost(lab: &Lab) {
     let damage = "for f in /var/lib/krg/meta/[0-9]*/journal /var/lib/krg/meta/[0-9]*/store/db; do \
                   size=$(stat -c %s $f); dd if=/dev/urandom of=$f bs=1024 seek=1 \

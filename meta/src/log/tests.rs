@@ -142,7 +142,7 @@ async fn a_leader_does_not_wait_for_its_disk_and_nothing_comes_of_that_before() 
     let members =
         openraft::Membership::new(vec![[own].into()], std::collections::BTreeSet::from([own]));
     let stored = StoredMembership::new(Some(place(1, 0)), members.clone());
-    let mut metrics = RaftMetrics::new_initial(own);
+    let mut metrics = Metrics::new_initial(own);
     metrics.membership_config = Arc::new(stored);
     let mut log = load(store.clone()).of(own);
     log.watch(watch::channel(metrics).1);

@@ -2,7 +2,7 @@
 //! long as these; in a simulation in the store itself, which loses them as it loses the rest.
 
 use crate::keys::Keys;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Store, StoreError, sync_parent};
 use krg_types::limits::SNAPSHOT_BYTES_MAX;
 use std::fmt::Debug;
 use std::fs::{self, File};
@@ -55,7 +55,7 @@ impl DirFiles {
         let make = || -> io::Result<()> {
             if !dir.try_exists()? {
                 fs::create_dir(dir)?;
-                File::open(dir.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+                sync_parent(dir)?;
             }
             Ok(())
         };

@@ -7,7 +7,7 @@
 
 use super::journal::{self, Journal, Record};
 use super::parts::{self, cut, head_key, join, part_key};
-use super::{Change, Pace, Pair, Store, StoreError};
+use super::{Change, Pace, Pair, Store, StoreError, sync_parent};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -354,7 +354,7 @@ fn make(dir: &Path) -> Result<(), StoreError> {
         }
         File::open(&new)?.sync_all()?;
         fs::rename(&new, dir)?;
-        File::open(dir.parent().unwrap_or(Path::new("/")))?.sync_all()
+        sync_parent(dir)
     };
     place().map_err(|e| StoreError::io(dir.display().to_string(), &e))
 }

@@ -6,7 +6,7 @@
 //! the file is full all of it goes to sled, and it begins anew; what is left behind the new records
 //! has older numbers.
 
-use super::{Change, StoreError};
+use super::{Change, StoreError, sync_parent};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -48,7 +48,7 @@ fn make_durable(path: &Path) -> io::Result<()> {
     make(&new)?;
     File::open(&new)?.sync_all()?;
     fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    sync_parent(path)
 }
 
 impl Journal {
