@@ -1,6 +1,8 @@
 //! The wire: messages, channels, errors.
 
 pub mod dial;
+pub mod frame;
+pub mod link;
 pub mod local;
 pub mod peers;
 pub mod pool;

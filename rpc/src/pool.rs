@@ -1,6 +1,6 @@
 //! Channels to other nodes. The one place where their timeouts are chosen.
 
-use crate::tls::{self, Conn, Credentials};
+use crate::tls::{self, Conn, Credentials, Protocol};
 use hyper_util::rt::TokioIo;
 use krg_types::MemberId;
 use std::error::Error;
@@ -58,7 +58,7 @@ pub fn secure_channel(
     let connector = tower::service_fn(move |_: Uri| {
         let (address, credentials) = (address.clone(), credentials.clone());
         async move {
-            let connecting = tls::to_member(&address, member, &credentials);
+            let connecting = tls::to_member(&address, member, &credentials, Protocol::Control);
             in_time(&address, connecting).await.map(TokioIo::new)
         }
     });

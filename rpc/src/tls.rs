@@ -9,7 +9,8 @@ mod verify;
 
 use complaint::Complaints;
 pub use conn::Conn;
-pub(crate) use conn::{to_member, to_pinned};
+pub use conn::to_member;
+pub(crate) use conn::to_pinned;
 pub use incoming::{Incoming, incoming};
 pub use refusal::Refusal;
 pub use rustls::pki_types::CertificateDer;
@@ -31,8 +32,24 @@ use verify::{MemberVerifier, PinVerifier};
 /// What is said to a caller that is no member.
 const NOT_A_MEMBER: &str =
     "this node is not a member of the cluster: join with a token (krg join)";
-/// The only application protocol: HTTP/2.
-const ALPN: &[u8] = b"h2";
+/// What is spoken inside a connection; who expects something else is refused in the handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// gRPC, on HTTP/2.
+    Control,
+    /// Frames of file data.
+    Files,
+}
+
+impl Protocol {
+    /// Its name in the handshake (RFC 7301).
+    fn alpn(self) -> Vec<Vec<u8>> {
+        vec![match self {
+            Protocol::Control => b"h2".to_vec(),
+            Protocol::Files => b"krg-files/1".to_vec(),
+        }]
+    }
+}
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
@@ -187,12 +204,13 @@ impl Trust {
     fn server_config(
         &self,
         verifier: Arc<MemberVerifier>,
+        protocol: Protocol,
     ) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.own.clone())));
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = protocol.alpn();
         // A resumed session would not be asked for its certificate again.
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -204,13 +222,14 @@ impl Trust {
     pub(crate) fn client_config(
         &self,
         verifier: Arc<MemberVerifier>,
+        protocol: Protocol,
     ) -> Result<ClientConfig, rustls::Error> {
         let config = ClientConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(self.own.clone())));
-        Ok(hardened(config))
+        Ok(hardened(config, protocol))
     }
 }
 
@@ -221,11 +240,11 @@ fn anonymous_config(verifier: Arc<PinVerifier>) -> Result<ClientConfig, rustls::
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    Ok(hardened(config))
+    Ok(hardened(config, Protocol::Control))
 }
 
-fn hardened(mut config: ClientConfig) -> ClientConfig {
-    config.alpn_protocols = vec![ALPN.to_vec()];
+fn hardened(mut config: ClientConfig, protocol: Protocol) -> ClientConfig {
+    config.alpn_protocols = protocol.alpn();
     config.resumption = rustls::client::Resumption::disabled();
     // It would be sent in the clear, and no server needs it.
     config.enable_sni = false;

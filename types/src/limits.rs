@@ -94,3 +94,26 @@ pub const GOSSIP_ENTRIES_MAX: usize = 1024;
 pub const GOSSIP_UNPACKED_BYTES_MAX: usize = 256 << 10;
 /// Longest load vector in its text form, bytes.
 pub const LOAD_BYTES_MAX: usize = 128;
+/// Longest head of one frame of the file data connections, bytes: a list of names, or a caller
+/// in all of the groups there may be.
+pub const FRAME_HEAD_BYTES_MAX: usize = 1 << 20;
+/// Longest data of one frame, bytes: one read or write.
+pub const FRAME_DATA_BYTES_MAX: usize = 1 << 20;
+/// Bytes that may wait to be sent on one connection before its peer's requests are not read on.
+pub const LINK_WAITING_BYTES_MAX: usize = 16 << 20;
+/// Threads that work for one connection of a file server's client.
+pub const FILE_THREADS_PER_LINK_MAX: usize = 32;
+/// Requests of one client that its file server has not answered.
+pub const FILE_REQUESTS_MAX: usize = 4096;
+/// Open files of all clients of one file server.
+pub const FILE_OPENS_MAX: usize = 16_384;
+/// Longest target of a symbolic link, bytes (PATH_MAX with its end).
+pub const LINK_TARGET_BYTES_MAX: usize = 4096;
+/// Longest value of an extended attribute, and longest list of their names, bytes (xattr(7)).
+pub const XATTR_BYTES_MAX: usize = 65_536;
+/// Bytes of one list of names that is asked for at once.
+pub const DIR_BYTES_MAX: u32 = 256 << 10;
+/// Longest handle of a file as a client keeps it, bytes.
+pub const FILE_HANDLE_BYTES_MAX: usize = 160;
+/// Bytes that one call copies within a file server (copy_file_range(2)): it must end in time.
+pub const COPY_BYTES_MAX: u64 = 64 << 20;

@@ -2,7 +2,8 @@
 //! not believed any more, also while nothing is said.
 
 use super::verify::{MemberVerifier, Peer, PinVerifier};
-use super::{Caller, Credentials, Refusal, Trust, anonymous_config};
+use super::{Caller, Credentials, Protocol, Refusal, Trust, anonymous_config};
+use crate::link::Link;
 use krg_types::MemberId;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -63,6 +64,37 @@ impl Conn {
         self.caller
     }
 
+    /// For frames instead of a stream. It still ends when its other end is not believed any more;
+    /// called within a tokio runtime, which sees to that.
+    ///
+    /// # Errors
+    /// When the other end is no member, or the system has no thread for it.
+    pub fn into_link(self) -> io::Result<Arc<Link>> {
+        let (socket, tls) = match self.io {
+            TlsStream::Client(io) => {
+                let (socket, tls) = io.into_inner();
+                (socket, rustls::Connection::Client(tls))
+            }
+            TlsStream::Server(io) => {
+                let (socket, tls) = io.into_inner();
+                (socket, rustls::Connection::Server(tls))
+            }
+        };
+        let link = Link::new(socket.into_std()?, tls, self.caller)?;
+        let (weak, end) = (Arc::downgrade(&link), self.end);
+        let ended = link.ended();
+        tokio::spawn(async move {
+            tokio::select! {
+                refusal = end => if let Some(link) = weak.upgrade() {
+                    tracing::info!(member = %link.member(), why = %refusal, "a link is ended");
+                    link.close();
+                },
+                _ = ended => {}
+            }
+        });
+        Ok(link)
+    }
+
     /// An error once the connection must end; else the task is woken when it must.
     fn believed(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.ended.is_none()
@@ -107,14 +139,18 @@ fn explained(error: io::Error) -> io::Error {
 }
 
 /// Connects to a member and to nobody else.
-pub(crate) async fn to_member(
+///
+/// # Errors
+/// When it cannot be reached, does not speak this protocol, or either does not believe the other.
+pub async fn to_member(
     address: &str,
     member: MemberId,
     credentials: &Credentials,
+    protocol: Protocol,
 ) -> io::Result<Conn> {
     let trust = credentials.now();
     let verifier = MemberVerifier::new(trust.clone(), Some(member));
-    let config = trust.client_config(verifier.clone()).map_err(io::Error::other)?;
+    let config = trust.client_config(verifier.clone(), protocol).map_err(io::Error::other)?;
     let connected = connect(address, config).await;
     match (connected, verifier.verdict()) {
         (_, Some(Err(refusal))) => Err(refused(refusal)),

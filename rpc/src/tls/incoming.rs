@@ -2,7 +2,7 @@
 //! deadline, so that nobody who dawdles or talks nonsense keeps others out.
 
 use super::complaint::Complaints;
-use super::{Conn, Credentials, MemberVerifier};
+use super::{Conn, Credentials, MemberVerifier, Protocol};
 use krg_types::limits::HANDSHAKES_MAX;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -38,6 +38,7 @@ struct Outcome {
 pub struct Incoming {
     listener: TcpListener,
     credentials: Arc<Credentials>,
+    protocol: Protocol,
     handshakes: JoinSet<Outcome>,
     /// Those that run, oldest first.
     running: VecDeque<(IpAddr, AbortHandle)>,
@@ -52,6 +53,7 @@ pub fn incoming(listener: TcpListener, credentials: Arc<Credentials>) -> Incomin
     Incoming {
         listener,
         credentials,
+        protocol: Protocol::Control,
         handshakes: JoinSet::new(),
         running: VecDeque::new(),
         anonymous: Arc::new(Semaphore::new(ANONYMOUS_MAX)),
@@ -88,6 +90,12 @@ impl Stream for Incoming {
 }
 
 impl Incoming {
+    /// Of those that speak this.
+    #[must_use]
+    pub fn speaking(self, protocol: Protocol) -> Incoming {
+        Incoming { protocol, ..self }
+    }
+
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(TcpStream, SocketAddr)> {
         loop {
             if let Some(pause) = &mut self.pause {
@@ -123,9 +131,10 @@ impl Incoming {
             );
         }
         let (credentials, places) = (self.credentials.clone(), self.anonymous.clone());
+        let protocol = self.protocol;
         let task = self.handshakes.spawn(async move {
             let deadline = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
-            let result = timeout(deadline, handshake(tcp, &credentials, places)).await;
+            let result = timeout(deadline, handshake(tcp, &credentials, protocol, places)).await;
             let late = |_| Err(format!("no handshake within {HANDSHAKE_TIMEOUT_MS} ms"));
             Outcome { remote, result: result.unwrap_or_else(late) }
         });
@@ -146,6 +155,7 @@ fn crowded<T>(running: &VecDeque<(IpAddr, T)>) -> Option<usize> {
 async fn handshake(
     tcp: TcpStream,
     credentials: &Credentials,
+    protocol: Protocol,
     places: Arc<Semaphore>,
 ) -> Result<Conn, String> {
     let text = |e: io::Error| e.to_string();
@@ -153,7 +163,7 @@ async fn handshake(
     tcp.set_nodelay(true).map_err(text)?;
     let trust = credentials.now();
     let verifier = MemberVerifier::new(trust.clone(), None);
-    let config = trust.server_config(verifier.clone()).map_err(|e| e.to_string())?;
+    let config = trust.server_config(verifier.clone(), protocol).map_err(|e| e.to_string())?;
     let accept = TlsAcceptor::from(Arc::new(config)).accept(tcp).into_fallible();
     let io = match accept.await {
         Ok(io) => TlsStream::Server(io),
