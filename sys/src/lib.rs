@@ -4,9 +4,19 @@
 
 pub mod clock;
 pub mod cred;
+pub mod dirents;
 pub mod feature;
+pub mod file_handle;
+pub mod file_lock;
+pub mod file_times;
 pub mod mount;
 pub mod ns;
 pub mod process;
 pub mod procfs;
 pub mod seccomp;
+pub mod statx;
+pub mod umask;
+pub mod xattr;
+
+#[cfg(test)]
+mod testing;

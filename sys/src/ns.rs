@@ -49,6 +49,12 @@ pub fn unshare(kinds: Namespaces) -> io::Result<()> {
     Ok(nix::sched::unshare(kinds.flags())?)
 }
 
+/// Gives this thread a working directory and a umask of its own, which it shared with all threads
+/// of its process before (`CLONE_FS` of unshare(2)). Needs no privilege.
+pub fn unshare_fs_of_thread() -> io::Result<()> {
+    Ok(nix::sched::unshare(CloneFlags::CLONE_FS)?)
+}
+
 /// Enters the namespaces of the process behind a pid file descriptor, all or none of them. The
 /// caller must be single-threaded for `MOUNT` and `TIME`; with `MOUNT`, its root and working
 /// directory become the other's root; with `PID`, its next children are born there.
