@@ -22,11 +22,6 @@ const HOST: &str = "/.krg-host";
 const BUSY_MAX: Duration = Duration::from_secs(2);
 /// Other disks of the host that are shown in a node.
 const DISKS_MAX: usize = 32;
-/// File systems that hold a machine's files.
-const DISK_TYPES: [&str; 14] = [
-    "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "overlay", "virtiofs",
-    "9p", "nfs", "nfs4", "erofs",
-];
 
 /// Mounts the node's tree below its directory, in this process's own mount namespace; the root.
 pub fn mount_layers(lab: &LabName, node: u32) -> Result<PathBuf> {
@@ -53,7 +48,7 @@ pub fn mount_layers(lab: &LabName, node: u32) -> Result<PathBuf> {
 fn is_disk(m: &MountEntry) -> bool {
     let own = ["/proc", "/sys", "/dev", "/run", "/tmp"];
     m.mount_point != Path::new("/")
-        && DISK_TYPES.contains(&m.fs_type.as_str())
+        && mount::is_disk_type(&m.fs_type)
         && !own.iter().any(|p| m.mount_point.starts_with(p))
         && m.mount_point.is_dir()
 }

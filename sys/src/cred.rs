@@ -19,7 +19,10 @@ pub struct Caller {
 
 /// This thread acts as a `Caller` until the value is dropped. Not `Send`: it is of one thread.
 #[derive(Debug)]
-pub struct ActingAs(PhantomData<*const ()>);
+pub struct ActingAs {
+    switched: bool,
+    _of_one_thread: PhantomData<*const ()>,
+}
 
 fn check(result: libc::c_long) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -47,9 +50,9 @@ impl ActingAs {
     /// # Errors
     /// EPERM if the thread may not switch; it is then root's again.
     pub fn enter(caller: &Caller) -> io::Result<ActingAs> {
-        let guard = ActingAs(PhantomData);
         let plain_root =
             caller.uid == 0 && caller.gid == 0 && matches!(caller.groups[..], [] | [0]);
+        let guard = ActingAs { switched: !plain_root, _of_one_thread: PhantomData };
         if !plain_root {
             set_groups(&caller.groups)?;
             set_effective(caller.uid, caller.gid)?;
@@ -60,6 +63,9 @@ impl ActingAs {
 
 impl Drop for ActingAs {
     fn drop(&mut self) {
+        if !self.switched {
+            return;
+        }
         // The uid first: it brings back the capability to change the others.
         // SAFETY: plain integers; affects this thread alone.
         let back = check(unsafe { libc::syscall(libc::SYS_setresuid, -1, 0, -1) })

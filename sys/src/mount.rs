@@ -114,6 +114,19 @@ pub fn top_at(path: &Path) -> io::Result<Option<MountEntry>> {
     Ok(mountinfo("self")?.into_iter().rev().find(|m| m.mount_point == path))
 }
 
+/// File systems that hold a machine's files on a disk or another machine.
+const DISK_TYPES: [&str; 24] = [
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "overlay", "virtiofs",
+    "9p", "nfs", "nfs4", "erofs", "squashfs", "vfat", "exfat", "ntfs3", "iso9660", "udf", "jfs",
+    "nilfs2", "hfsplus", "gfs2",
+];
+
+/// Does a file system of this type hold files, rather than show what the kernel or a program
+/// thinks up?
+pub fn is_disk_type(fs_type: &str) -> bool {
+    DISK_TYPES.contains(&fs_type)
+}
+
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|b| *b == b' ');
     let id = number(fields.next()?)?;

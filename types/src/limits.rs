@@ -101,6 +101,8 @@ pub const FRAME_HEAD_BYTES_MAX: usize = 1 << 20;
 pub const FRAME_DATA_BYTES_MAX: usize = 1 << 20;
 /// Bytes that may wait to be sent on one connection before its peer's requests are not read on.
 pub const LINK_WAITING_BYTES_MAX: usize = 16 << 20;
+/// Connections of one file server.
+pub const FILE_LINKS_MAX: usize = 1024;
 /// Threads that work for one connection of a file server's client.
 pub const FILE_THREADS_PER_LINK_MAX: usize = 32;
 /// Requests of one client that its file server has not answered.
@@ -114,6 +116,6 @@ pub const XATTR_BYTES_MAX: usize = 65_536;
 /// Bytes of one list of names that is asked for at once.
 pub const DIR_BYTES_MAX: u32 = 256 << 10;
 /// Longest handle of a file as a client keeps it, bytes.
-pub const FILE_HANDLE_BYTES_MAX: usize = 160;
+pub const FILE_HANDLE_BYTES_MAX: usize = 176;
 /// Bytes that one call copies within a file server (copy_file_range(2)): it must end in time.
 pub const COPY_BYTES_MAX: u64 = 64 << 20;

@@ -1,0 +1,264 @@
+//! Asks the file server of one node. Every question is answered, once and in time: by the server,
+//! or with an errno when it is gone, silent, or who asked has been told to end.
+//!
+//! Who asks never waits here; the answer goes to a closure, on the thread that receives it.
+
+mod pending;
+mod road;
+mod watch;
+
+pub use pending::{Done, Reply};
+pub use road::{Destination, Route};
+
+use crate::op::{Answer, Attr, Caller, Entry, Notice, Op, OpenId, Request};
+use krg_rpc::frame::Frame;
+use krg_rpc::link::{Inbox, Link};
+use pending::{Pending, Table};
+use road::State;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// What is read or written with more bytes goes over a connection of its own, so that a question
+/// about a name does not wait for a megabyte.
+const BULK_BYTES: usize = 32 << 10;
+/// A node that is asked whether it is there has so long, seconds.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
+/// What a client tells its owner.
+pub trait Events: Send + Sync + 'static {
+    /// The server says that something has changed.
+    fn notice(&self, notice: Notice);
+    /// It is connected: to the server it was connected to before, or to one that has nothing of
+    /// this client open.
+    fn connected(&self, resumed: bool, root: Entry);
+    /// It is not, and questions fail at once until it is.
+    fn lost(&self);
+}
+
+/// Who waits for an answer, as far as it matters here.
+pub type Interrupted = Box<dyn Fn() -> bool + Send>;
+
+/// One question.
+pub struct Ask {
+    /// For whom.
+    pub caller: Caller,
+    /// What.
+    pub op: Op,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Has who waits been told to end?
+    pub interrupted: Option<Interrupted>,
+}
+
+/// The client of one node's file server.
+pub struct Client {
+    table: Table,
+    state: Mutex<State>,
+    /// Counts connections to servers that knew nothing of what was open.
+    life: AtomicU64,
+    next: AtomicU64,
+    ticking: Mutex<bool>,
+    tick: Condvar,
+    events: Arc<dyn Events>,
+}
+
+impl Client {
+    /// Of the server that `route` leads to; it connects by itself, for as long as the client is
+    /// held. Called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn start(route: Route, events: Arc<dyn Events>) -> io::Result<Arc<Client>> {
+        let client = Arc::new(Client {
+            table: Table::default(),
+            state: Mutex::new(State::Connecting(Vec::new())),
+            life: AtomicU64::new(0),
+            next: AtomicU64::new(1),
+            ticking: Mutex::new(false),
+            tick: Condvar::new(),
+            events,
+        });
+        let weak = Arc::downgrade(&client);
+        let watcher = std::thread::Builder::new().name("deadlines".into());
+        watcher.spawn(move || watch::run(&weak))?;
+        tokio::spawn(road::keep(Arc::downgrade(&client), route));
+        Ok(client)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes when what was open on the server is not any more.
+    pub fn life(&self) -> u64 {
+        self.life.load(Ordering::Acquire)
+    }
+
+    /// Does the server answer, as far as is known?
+    pub fn is_up(&self) -> bool {
+        !matches!(*self.state(), State::Down)
+    }
+
+    /// Asks; `done` gets the answer.
+    pub fn ask(&self, ask: Ask, data: &[&[u8]], done: Done) {
+        let Ask { caller, op, timeout, interrupted } = ask;
+        let bulk = is_bulk(&op, data);
+        let request = Request { caller, op };
+        let Ok(head) = postcard::to_allocvec(&request) else {
+            return done(Err(libc::EINVAL));
+        };
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let pending = Pending { done, began: now, deadline: now + timeout, interrupted };
+        let link = match &mut *self.state() {
+            State::Down => Err(pending),
+            State::Connecting(held) => {
+                let data = data.concat();
+                self.table.add(id, pending);
+                held.push(Frame { id, head: head.into(), data: data.into() });
+                self.start_ticking();
+                return;
+            }
+            State::Up(road) if road.is_doubted() => Err(pending),
+            State::Up(road) => {
+                self.table.add(id, pending);
+                Ok(road.link(bulk).clone())
+            }
+        };
+        match link {
+            Err(pending) => (pending.done)(Err(libc::EHOSTDOWN)),
+            Ok(link) => {
+                self.start_ticking();
+                if link.send(id, &head, data).is_err() {
+                    // The link's end is being seen to; this question need not wait for that.
+                    self.settle(id, Err(libc::EHOSTDOWN));
+                }
+            }
+        }
+    }
+
+    /// Asks, and does not care what comes of it.
+    pub fn tell(&self, op: Op) {
+        let ask =
+            Ask { caller: Caller::default(), op, timeout: PROBE_MAX * 5, interrupted: None };
+        self.ask(ask, &[], Box::new(|_| {}));
+    }
+
+    fn settle(&self, id: u64, result: Reply) {
+        if let Some(pending) = self.table.take(id) {
+            (pending.done)(result);
+        }
+    }
+
+    /// A frame has come.
+    fn received(&self, frame: Frame) -> Result<(), postcard::Error> {
+        if frame.id == 0 {
+            self.events.notice(postcard::from_bytes(&frame.head)?);
+            return Ok(());
+        }
+        let answer: Answer = postcard::from_bytes(&frame.head)?;
+        match self.table.take(frame.id) {
+            Some(pending) => (pending.done)(match answer {
+                Answer::Failed(errno) => Err(sane(errno)),
+                answer => Ok((answer, frame.data)),
+            }),
+            // Nobody waits any more: what was opened for them is not to stay open.
+            None => {
+                if let Some(open) = opened(&answer) {
+                    self.tell(Op::Close { open, owner: None });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Something took longer than it may: nothing more is asked until the server has answered a
+    /// question that takes no time.
+    fn doubt(&self) {
+        let State::Up(road) = &mut *self.state() else { return };
+        if road.begin_doubt() {
+            let request = Request { caller: Caller::default(), op: Op::Ping };
+            let id = self.next.fetch_add(1, Ordering::Relaxed);
+            let (now, link) = (Instant::now(), road.link(false).clone());
+            let (doubted, asked) = (road.doubted(), link.clone());
+            let done: Done = Box::new(move |reply| match reply {
+                Ok(_) => doubted.store(false, Ordering::Release),
+                Err(_) => {
+                    tracing::info!(member = %asked.member(), "a file server is silent");
+                    asked.close();
+                }
+            });
+            let deadline = now + PROBE_MAX;
+            self.table.add(id, Pending { done, began: now, deadline, interrupted: None });
+            let head = postcard::to_allocvec(&request).unwrap_or_default();
+            let _ = link.send(id, &head, &[]);
+        }
+    }
+}
+
+/// Numbers that are no errno (errno(3) ends at 4095) are EIO.
+fn sane(errno: i32) -> i32 {
+    if (1..4096).contains(&errno) { errno } else { libc::EIO }
+}
+
+fn is_bulk(op: &Op, data: &[&[u8]]) -> bool {
+    match op {
+        Op::Read { size, .. } => *size as usize > BULK_BYTES,
+        _ => data.iter().map(|d| d.len()).sum::<usize>() > BULK_BYTES,
+    }
+}
+
+fn opened(answer: &Answer) -> Option<OpenId> {
+    match answer {
+        Answer::Opened(opened) | Answer::Created { opened, .. } => Some(opened.open),
+        Answer::Listed(listed) => listed.open,
+        _ => None,
+    }
+}
+
+/// Receives on one connection until it ends.
+fn receive(client: &Weak<Client>, link: &Link) {
+    let mut inbox = Inbox::default();
+    loop {
+        let frame = match link.receive(&mut inbox) {
+            Ok(frame) => frame,
+            Err(e) => {
+                tracing::debug!(member = %link.member(), error = %e, "a link has ended");
+                break;
+            }
+        };
+        let Some(client) = client.upgrade() else { break };
+        if client.received(frame).is_err() {
+            tracing::warn!(member = %link.member(), "a malformed answer");
+            break;
+        }
+    }
+    link.close();
+}
+
+impl Client {
+    /// The deadlines are looked after while anything waits.
+    fn start_ticking(&self) {
+        let mut ticking = self.ticking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *ticking, true) {
+            self.tick.notify_one();
+        }
+    }
+
+    /// Asks the server for the root's attributes, and waits: for a start.
+    ///
+    /// # Errors
+    /// The errno.
+    pub fn ping(&self, timeout: Duration) -> Result<Attr, i32> {
+        let (tx, rx) = std::sync::mpsc::channel();
+        let ask = Ask { caller: Caller::default(), op: Op::Ping, timeout, interrupted: None };
+        self.ask(ask, &[], Box::new(move |reply| drop(tx.send(reply))));
+        match rx.recv() {
+            Ok(Ok((Answer::Attr(attr), _))) => Ok(attr),
+            Ok(Err(errno)) => Err(errno),
+            _ => Err(libc::EPROTO),
+        }
+    }
+}

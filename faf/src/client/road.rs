@@ -1,0 +1,237 @@
+//! The way to a server: two connections, made again when they break.
+
+use super::{Client, receive};
+use crate::op::{Answer, Caller, Hello, Op, Request, Welcome};
+use crate::serve::cluster_name;
+use krg_rpc::frame::Frame;
+use krg_rpc::link::{Inbox, Link};
+use krg_rpc::tls::{self, Credentials, Protocol};
+use krg_types::MemberId;
+use krg_types::limits::PROTOCOL_VERSION;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// A connection and its greeting have so long.
+const CONNECT_MAX: Duration = Duration::from_millis(1_500);
+/// Between attempts while the node is thought to be up, and while it is thought to be down.
+const RETRY: Duration = Duration::from_millis(200);
+const RETRY_DOWN: Duration = Duration::from_secs(2);
+
+/// Questions wait for so long for a server that should be there and is not.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whom to connect to, and where.
+#[derive(Clone)]
+pub struct Route {
+    /// The member; another one at the same place is refused. `None`: nobody is there now.
+    pub to: watch::Receiver<Option<Destination>>,
+    /// This node's.
+    pub credentials: Arc<Credentials>,
+    /// The cluster's name.
+    pub cluster: Arc<str>,
+    /// The number that this client has drawn.
+    pub session: u128,
+}
+
+/// A member's file server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Destination {
+    /// Which.
+    pub member: MemberId,
+    /// `host:port`.
+    pub address: String,
+    /// Its daemon has answered the last probe.
+    pub up: bool,
+}
+
+/// How it stands.
+pub(super) enum State {
+    /// Questions wait for the first connection, or for the one after a break.
+    Connecting(Vec<Frame>),
+    /// There are connections.
+    Up(Road),
+    /// There are none: questions fail at once.
+    Down,
+}
+
+/// Two connections of one session.
+pub(super) struct Road {
+    links: [Arc<Link>; 2],
+    doubted: Arc<AtomicBool>,
+}
+
+impl Road {
+    pub(super) fn new(links: [Arc<Link>; 2]) -> Road {
+        Road { links, doubted: Arc::default() }
+    }
+
+    /// The one for small questions, or for many bytes.
+    pub(super) fn link(&self, bulk: bool) -> &Arc<Link> {
+        &self.links[usize::from(bulk)]
+    }
+
+    /// A question about it is under way, and others are not asked meanwhile.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Acquire)
+    }
+
+    /// For who asks that question.
+    pub(super) fn doubted(&self) -> Arc<AtomicBool> {
+        self.doubted.clone()
+    }
+
+    /// True for who is the first to doubt it.
+    pub(super) fn begin_doubt(&self) -> bool {
+        !self.doubted.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// Keeps a client connected for as long as it is held.
+pub(super) async fn keep(client: Weak<Client>, mut route: Route) {
+    let mut broken_since = Instant::now();
+    loop {
+        let connected = connect(&mut route).await;
+        let Some(held) = client.upgrade() else { return };
+        match connected {
+            Ok((links, welcome)) => {
+                tracing::debug!(member = %links[0].member(), "connected to its files");
+                held.begin(links.clone(), welcome);
+                drop(held);
+                tokio::select! {
+                    () = links[0].ended() => {}
+                    () = links[1].ended() => {}
+                    () = gone(&mut route.to, links[0].member()) => {}
+                }
+                links.iter().for_each(|link| link.close());
+                let Some(client) = client.upgrade() else { return };
+                client.broke();
+                broken_since = Instant::now();
+            }
+            Err(e) => {
+                tracing::debug!(error = %e, "not connected to a node's files");
+                let up = route.to.borrow().as_ref().is_some_and(|to| to.up);
+                // Of a node that is there, the server may just be starting.
+                if !up || broken_since.elapsed() > PATIENCE {
+                    held.fail();
+                }
+                drop(held);
+                let pause = if up { RETRY } else { RETRY_DOWN };
+                tokio::select! {
+                    () = sleep_until(Instant::now() + pause) => {}
+                    _ = route.to.changed() => {}
+                }
+            }
+        }
+    }
+}
+
+/// Ready when the node is not where it was, is no member any more, or is silent.
+async fn gone(to: &mut watch::Receiver<Option<Destination>>, member: MemberId) {
+    let still =
+        |to: &Option<Destination>| !to.as_ref().is_some_and(|to| to.member == member && to.up);
+    if to.wait_for(still).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn connect(route: &mut Route) -> io::Result<([Arc<Link>; 2], Welcome)> {
+    let to = route.to.borrow_and_update().clone();
+    let to = to.ok_or_else(|| io::Error::other("it is not a member"))?;
+    let both = async {
+        let (first, welcome) = one(&to, route).await?;
+        let (second, _) = one(&to, route).await?;
+        Ok(([first, second], welcome))
+    };
+    timeout(CONNECT_MAX, both).await.map_err(io::Error::other)?
+}
+
+async fn one(to: &Destination, route: &Route) -> io::Result<(Arc<Link>, Welcome)> {
+    let conn =
+        tls::to_member(&to.address, to.member, &route.credentials, Protocol::Files).await?;
+    let link = conn.into_link()?;
+    let hello = Hello {
+        version: PROTOCOL_VERSION,
+        cluster: cluster_name(&route.cluster),
+        session: route.session,
+    };
+    let request = Request { caller: Caller::default(), op: Op::Hello(hello) };
+    let head = postcard::to_allocvec(&request).map_err(io::Error::other)?;
+    link.send(1, &head, &[])?;
+    let greeted = link.clone();
+    let answer = tokio::task::spawn_blocking(move || greeted.receive(&mut Inbox::default()));
+    // The server says nothing more before it is asked.
+    let guard = CloseOnDrop(Some(link.clone()));
+    let frame = answer.await.map_err(io::Error::other)??;
+    match postcard::from_bytes(&frame.head).map_err(io::Error::other)? {
+        Answer::Welcome(welcome) => {
+            guard.keep();
+            Ok((link, welcome))
+        }
+        Answer::Failed(errno) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::Error::other("an answer that is none")),
+    }
+}
+
+/// A connection that is given up must not keep the thread that waits for its greeting.
+struct CloseOnDrop(Option<Arc<Link>>);
+
+impl CloseOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.close();
+        }
+    }
+}
+
+impl Client {
+    /// There are connections now: what was held goes out.
+    fn begin(self: &Arc<Self>, links: [Arc<Link>; 2], welcome: Welcome) {
+        if !welcome.resumed {
+            self.life.fetch_add(1, Ordering::AcqRel);
+        }
+        for link in &links {
+            let (client, receiver) = (Arc::downgrade(self), link.clone());
+            let thread = std::thread::Builder::new().name("answers".into());
+            if thread.spawn(move || receive(&client, &receiver)).is_err() {
+                link.close();
+            }
+        }
+        self.events.connected(welcome.resumed, welcome.root);
+        let mut state = self.state();
+        let before = std::mem::replace(&mut *state, State::Up(Road::new(links)));
+        if let (State::Connecting(held), State::Up(road)) = (before, &*state) {
+            for frame in held {
+                let _ = road.link(false).send(frame.id, &frame.head, &[&frame.data]);
+            }
+        }
+    }
+
+    /// The connections have ended: what was asked on them is not known to have been done.
+    fn broke(&self) {
+        *self.state() = State::Connecting(Vec::new());
+        for pending in self.table.drain() {
+            (pending.done)(Err(libc::EHOSTDOWN));
+        }
+    }
+
+    /// No connection can be made.
+    fn fail(&self) {
+        let before = std::mem::replace(&mut *self.state(), State::Down);
+        for pending in self.table.drain() {
+            (pending.done)(Err(libc::EHOSTDOWN));
+        }
+        if !matches!(before, State::Down) {
+            self.events.lost();
+        }
+    }
+}

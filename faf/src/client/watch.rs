@@ -1,0 +1,46 @@
+//! Looks after deadlines, and after callers that have been told to end, while anything waits.
+
+use super::Client;
+use std::sync::{PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// How often. A question younger than that is nobody's worry.
+const PERIOD: Duration = Duration::from_millis(50);
+/// With nothing to look after, it is looked so often whether the client is still there.
+const IDLE_PERIOD: Duration = Duration::from_secs(5);
+
+pub(super) fn run(client: &Weak<Client>) {
+    while let Some(client) = client.upgrade() {
+        let mut ticking = client.ticking.lock().unwrap_or_else(PoisonError::into_inner);
+        let period = if *ticking { PERIOD } else { IDLE_PERIOD };
+        let waited = if *ticking {
+            // Only time tells; new questions need no wake-up.
+            drop(ticking);
+            std::thread::park_timeout(period);
+            true
+        } else {
+            let waited = client.tick.wait_timeout(ticking, period);
+            ticking = waited.unwrap_or_else(PoisonError::into_inner).0;
+            *ticking
+        };
+        if waited {
+            look(&client);
+        }
+    }
+}
+
+fn look(client: &Client) {
+    let now = Instant::now();
+    for pending in client.table.interrupted(now, PERIOD) {
+        (pending.done)(Err(libc::EINTR));
+    }
+    let late = client.table.late(now);
+    if !late.is_empty() {
+        client.doubt();
+    }
+    for pending in late {
+        (pending.done)(Err(libc::EHOSTDOWN));
+    }
+    let mut ticking = client.ticking.lock().unwrap_or_else(PoisonError::into_inner);
+    *ticking = !client.table.is_empty();
+}

@@ -1,0 +1,247 @@
+//! The connections of a file server: who is greeted, and the threads that answer.
+//!
+//! The threads of a connection take turns in receiving: one waits for the next request, and hands
+//! that over before it begins to work, so that no request waits for another and none is handed
+//! from thread to thread.
+
+use crate::bytes::Bounded;
+use crate::op::{Answer, Hello, Op, Request, Welcome};
+use crate::server::{Out, Server, Session, Sessions, enter_thread};
+use krg_rpc::frame::Frame;
+use krg_rpc::link::{Inbox, Link};
+use krg_rpc::tls::{Credentials, Incoming, Protocol};
+use krg_types::MemberId;
+use krg_types::limits::{FILE_LINKS_MAX, FILE_THREADS_PER_LINK_MAX};
+use krg_types::version::understood;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::StreamExt;
+
+/// Who connects has so long to say who it is.
+const GREETING_MAX: Duration = Duration::from_secs(2);
+/// What a client had open is kept for so long after its last connection has ended.
+const RETURN_MAX: Duration = Duration::from_secs(30);
+/// A thread needs little: what is read goes into a buffer of the heap.
+const STACK_BYTES: usize = 512 << 10;
+
+/// A file server's doors.
+pub struct Service {
+    server: Server,
+    sessions: Sessions,
+    cluster: Arc<str>,
+    links: AtomicUsize,
+}
+
+impl Service {
+    /// For the nodes of this cluster.
+    pub fn new(server: Server, cluster: Arc<str>) -> Arc<Service> {
+        let (sessions, links) = (Sessions::default(), AtomicUsize::new(0));
+        Arc::new(Service { server, sessions, cluster, links })
+    }
+
+    /// What it serves.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Serves whoever comes to `listener`, for as long as the future is polled.
+    ///
+    /// # Errors
+    /// When nobody can come any more.
+    pub async fn run(
+        self: Arc<Self>,
+        listener: TcpListener,
+        credentials: Arc<Credentials>,
+    ) -> io::Result<()> {
+        let mut incoming: Incoming =
+            krg_rpc::tls::incoming(listener, credentials).speaking(Protocol::Files);
+        while let Some(conn) = incoming.next().await {
+            let link = match conn.and_then(|conn| conn.into_link()) {
+                Ok(link) => link,
+                Err(e) => {
+                    tracing::warn!(error = %e, "a connection for files is refused");
+                    continue;
+                }
+            };
+            if self.links.fetch_add(1, Ordering::Relaxed) >= FILE_LINKS_MAX {
+                tracing::warn!(member = %link.member(), "too many connections for files");
+                link.close();
+            }
+            let (service, runtime) = (self.clone(), Handle::current());
+            let closing = link.clone();
+            let spawned = spawn(move || service.link(&link, &runtime));
+            if spawned.is_err() {
+                closing.close();
+                self.links.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        Err(io::Error::other("the listener is closed"))
+    }
+
+    /// One connection, on a thread of its own, to its end.
+    fn link(self: Arc<Self>, link: &Arc<Link>, runtime: &Handle) {
+        match self.greet(link, runtime) {
+            Ok((id, inbox, hello)) => self.clone().answer(link, id, inbox, &hello, runtime),
+            Err(e) => tracing::info!(member = %link.member(), error = %e, "not greeted"),
+        }
+        link.close();
+        self.links.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn greet(&self, link: &Arc<Link>, runtime: &Handle) -> io::Result<(u64, Inbox, Hello)> {
+        let late = {
+            let link = Arc::downgrade(link);
+            let at = Instant::now() + GREETING_MAX;
+            runtime.spawn(async move {
+                sleep_until(at).await;
+                if let Some(link) = link.upgrade() {
+                    link.close();
+                }
+            })
+        };
+        let mut inbox = Inbox::default();
+        let frame = link.receive(&mut inbox);
+        late.abort();
+        let frame = frame?;
+        let request: Request = postcard::from_bytes(&frame.head).map_err(io::Error::other)?;
+        let Op::Hello(hello) = request.op else {
+            return Err(io::Error::other("it does not say who it is"));
+        };
+        if !understood(hello.version) || hello.cluster != cluster_name(&self.cluster) {
+            send(link, frame.id, &Answer::Failed(libc::EPROTO), &[])?;
+            return Err(io::Error::other("of another cluster or version"));
+        }
+        Ok((frame.id, inbox, hello))
+    }
+
+    fn answer(
+        self: Arc<Self>,
+        link: &Arc<Link>,
+        id: u64,
+        inbox: Inbox,
+        hello: &Hello,
+        runtime: &Handle,
+    ) {
+        let member = link.member();
+        let (session, resumed) = self.sessions.join(member, hello.session);
+        let welcome = match self.server.root() {
+            Ok(root) => Answer::Welcome(Welcome { root, resumed }),
+            Err(e) => Answer::Failed(e.raw_os_error().unwrap_or(libc::EIO)),
+        };
+        if send(link, id, &welcome, &[]).is_ok() {
+            let crew = Arc::new(Crew {
+                service: self.clone(),
+                session,
+                link: link.clone(),
+                inbox: Mutex::new(inbox),
+                idle: AtomicUsize::new(1),
+                threads: AtomicUsize::new(1),
+            });
+            crew.work();
+        }
+        if self.sessions.leave(member, hello.session) {
+            let number = hello.session;
+            let at = Instant::now() + RETURN_MAX;
+            runtime.spawn(self.forget(member, number, at));
+        }
+    }
+
+    async fn forget(self: Arc<Self>, member: MemberId, number: u128, at: Instant) {
+        sleep_until(at).await;
+        self.sessions.forget(member, number);
+    }
+}
+
+/// A cluster's name as it is said on a connection.
+pub fn cluster_name(cluster: &str) -> Bounded<64> {
+    Bounded::new(cluster).unwrap_or_default()
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name("files".into()).stack_size(STACK_BYTES);
+    thread.spawn(work).map(drop)
+}
+
+/// The threads that work for one connection.
+struct Crew {
+    service: Arc<Service>,
+    session: Arc<Session>,
+    link: Arc<Link>,
+    inbox: Mutex<Inbox>,
+    /// Threads that could receive.
+    idle: AtomicUsize,
+    threads: AtomicUsize,
+}
+
+impl Crew {
+    /// Takes requests until the connection ends.
+    fn work(self: &Arc<Self>) {
+        if let Err(e) = enter_thread() {
+            tracing::error!(error = %e, "a thread cannot serve files");
+            return self.link.close();
+        }
+        let (mut out, mut head) = (Out::default(), Vec::new());
+        loop {
+            let frame = {
+                let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+                self.link.wait_for_room();
+                self.link.receive(&mut inbox)
+            };
+            let Ok(frame) = frame else { break };
+            self.hand_over();
+            let id = frame.id;
+            let Ok(answer) = self.answer(frame, &mut out) else {
+                tracing::warn!(member = %self.link.member(), "a malformed request");
+                break;
+            };
+            self.idle.fetch_add(1, Ordering::AcqRel);
+            head.clear();
+            let sent = postcard::to_extend(&answer, std::mem::take(&mut head));
+            let sent = sent.map_err(io::Error::other).and_then(|bytes| {
+                head = bytes;
+                self.link.send(id, &head, &[out.bytes()])
+            });
+            if sent.is_err() {
+                break;
+            }
+        }
+        self.link.close();
+        self.threads.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Somebody else is to receive while this thread works.
+    fn hand_over(self: &Arc<Self>) {
+        let idle = self.idle.fetch_sub(1, Ordering::AcqRel) - 1;
+        if idle > 0 || self.threads.load(Ordering::Acquire) >= FILE_THREADS_PER_LINK_MAX {
+            return;
+        }
+        self.threads.fetch_add(1, Ordering::AcqRel);
+        self.idle.fetch_add(1, Ordering::AcqRel);
+        let crew = self.clone();
+        if spawn(move || crew.work()).is_err() {
+            self.threads.fetch_sub(1, Ordering::AcqRel);
+            self.idle.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn answer(&self, frame: Frame, out: &mut Out) -> Result<Answer, postcard::Error> {
+        let request: Request = postcard::from_bytes(&frame.head)?;
+        let server = &self.service.server;
+        let perform = || server.perform(&self.session, request, &frame.data, out);
+        Ok(catch_unwind(AssertUnwindSafe(perform)).unwrap_or_else(|_| {
+            tracing::error!("a request has panicked");
+            Answer::Failed(libc::EIO)
+        }))
+    }
+}
+
+fn send(link: &Link, id: u64, answer: &Answer, data: &[u8]) -> io::Result<()> {
+    let head = postcard::to_allocvec(answer).map_err(io::Error::other)?;
+    link.send(id, &head, &[data])
+}

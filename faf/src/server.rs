@@ -1,0 +1,273 @@
+//! Does what clients ask, as the caller they ask for. No permission is decided here: the thread
+//! takes on the caller's ids, and this node's kernel says yes or no.
+
+mod attr;
+mod dir;
+mod file;
+mod lock;
+mod names;
+mod session;
+
+pub use session::{Session, Sessions};
+
+use crate::export::{Child, Export, Tree};
+use crate::handle::MountKey;
+use crate::op::{Answer, Attr, Caller, Entry, Handle, Moment, Op, Request};
+use krg_sys::cred::{self, ActingAs};
+use krg_sys::statx::{Stat, Time, statx};
+use krg_sys::{ns, procfs};
+use krg_types::limits::FRAME_DATA_BYTES_MAX;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// The bytes of a file that go with an answer; kept by a thread and used again.
+#[derive(Default)]
+pub struct Out {
+    buf: Vec<u8>,
+    len: usize,
+}
+
+impl Out {
+    /// Room for so many.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let bytes = bytes.min(FRAME_DATA_BYTES_MAX);
+        if self.buf.len() < bytes {
+            self.buf.resize(bytes, 0);
+        }
+        &mut self.buf[..bytes]
+    }
+
+    /// What there is.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf[..self.len]
+    }
+}
+
+/// Answers for one export.
+pub struct Server {
+    export: Arc<Export>,
+}
+
+/// What one request is done with.
+struct Turn<'a> {
+    server: &'a Server,
+    tree: Arc<Tree>,
+    session: &'a Session,
+    caller: cred::Caller,
+}
+
+/// An error with this number.
+fn errno(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
+}
+
+/// Readies a thread to answer requests: it gets a umask of its own, and a procfs as its working
+/// directory, relative to which files that are open have names.
+///
+/// # Errors
+/// When there is no procfs.
+pub fn enter_thread() -> io::Result<()> {
+    ns::unshare_fs_of_thread()?;
+    nix::unistd::fchdir(procfs::own()?.root().0)?;
+    krg_sys::umask::set_thread_umask(0);
+    Ok(())
+}
+
+/// The name of an open file, relative to the working directory of `enter_thread`.
+fn path_of(fd: BorrowedFd<'_>) -> CString {
+    CString::new(format!("self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
+}
+
+/// Opens a file again that is open with `O_PATH`, now for use: permissions are checked.
+fn reopen(fd: BorrowedFd<'_>, flags: i32) -> io::Result<OwnedFd> {
+    let flags = OFlag::from_bits_truncate(flags) | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    Ok(nix::fcntl::openat(nix::fcntl::AT_FDCWD, path_of(fd).as_c_str(), flags, Mode::empty())?)
+}
+
+impl Server {
+    /// For this export.
+    pub fn new(export: Arc<Export>) -> Server {
+        Server { export }
+    }
+
+    /// The export.
+    pub fn export(&self) -> &Export {
+        &self.export
+    }
+
+    /// Does what is asked, on a thread that has gone through `enter_thread`. `data` came with the
+    /// request; what goes with the answer is put into `out`.
+    pub fn perform(
+        &self,
+        session: &Session,
+        request: Request,
+        data: &[u8],
+        out: &mut Out,
+    ) -> Answer {
+        out.len = 0;
+        let Request { caller, op } = request;
+        let tree = self.export.tree();
+        let caller = squashed(caller, tree.rules().root_squash);
+        let turn = Turn { server: self, tree, session, caller };
+        match turn.perform(op, data, out) {
+            Ok(answer) => answer,
+            Err(e) => {
+                out.len = 0;
+                Answer::Failed(e.raw_os_error().unwrap_or(libc::EIO))
+            }
+        }
+    }
+
+    /// The root of the export.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn root(&self) -> io::Result<Entry> {
+        let tree = self.export.tree();
+        let (key, file) = tree.root();
+        let handle = self.export.sealer().seal(*key, file);
+        let (fd, key) = self.export.find(&handle)?;
+        let attr = attr_of(&tree, key, &statx(fd.as_fd(), c"")?);
+        Ok(Entry { handle, attr })
+    }
+}
+
+/// The ids to act with: root's are somebody else's where the export says so.
+fn squashed(caller: Caller, squash: Option<(u32, u32)>) -> cred::Caller {
+    match squash {
+        Some((uid, gid)) if caller.uid == 0 => cred::Caller { uid, gid, groups: Vec::new() },
+        Some((_, gid)) => {
+            let mut caller = cred::Caller::from(caller);
+            caller.groups.retain(|g| *g != 0);
+            caller.gid = if caller.gid == 0 { gid } else { caller.gid };
+            caller
+        }
+        None => caller.into(),
+    }
+}
+
+impl Turn<'_> {
+    fn perform(&self, op: Op, data: &[u8], out: &mut Out) -> io::Result<Answer> {
+        if self.tree.rules().read_only && changes(&op) {
+            return Err(errno(libc::EROFS));
+        }
+        match op {
+            Op::Hello(_) => Err(errno(libc::EPROTO)),
+            Op::Ping => Ok(Answer::Attr(self.server.root()?.attr)),
+            Op::Lookup { dir, name } => self.lookup(&dir, &name),
+            Op::GetAttr { file, open } => self.get_attr(&file, open),
+            Op::SetAttr { file, open, set } => self.set_attr(&file, open, &set),
+            Op::ReadLink { file } => self.read_link(&file, out),
+            Op::MakeNode { dir, name, mode, umask, rdev } => {
+                self.make_node(&dir, &name, mode, umask, rdev)
+            }
+            Op::MakeDir { dir, name, mode, umask } => self.make_dir(&dir, &name, mode, umask),
+            Op::MakeLink { dir, name, target } => self.make_link(&dir, &name, &target),
+            Op::Link { file, dir, name } => self.link(&file, &dir, &name),
+            Op::Unlink { dir, name } => self.unlink(&dir, &name, false),
+            Op::RemoveDir { dir, name } => self.unlink(&dir, &name, true),
+            Op::Rename { dir, name, to_dir, to_name, flags } => {
+                self.rename((&dir, &name), (&to_dir, &to_name), flags)
+            }
+            Op::Open { file, flags, want } => self.open(&file, flags, want, out),
+            Op::Reopen { file, flags, proof } => self.open_again(&file, flags, &proof),
+            Op::Create { dir, name, mode, umask, flags } => {
+                self.create(&dir, &name, (mode, umask), flags)
+            }
+            Op::Read { open, offset, size } => self.read(open, offset, size, out),
+            Op::Write { open, offset } => self.write(open, offset, data),
+            Op::Close { open, owner } => self.close(open, owner),
+            Op::Sync { open, data_only } => self.sync(open, data_only),
+            Op::OpenDir { dir, bytes } => self.open_dir(&dir, bytes, out),
+            Op::ReadDir { open, offset, bytes } => self.read_dir(open, offset, bytes, out),
+            Op::StatFs { file } => self.stat_fs(&file),
+            Op::GetXattr { file, name } => self.get_xattr(&file, &name, out),
+            Op::SetXattr { file, name, flags } => self.set_xattr(&file, &name, data, flags),
+            Op::ListXattr { file } => self.list_xattr(&file, out),
+            Op::RemoveXattr { file, name } => self.remove_xattr(&file, &name),
+            Op::Allocate { open, offset, len, mode } => self.allocate(open, offset, len, mode),
+            Op::Seek { open, offset, whence } => self.seek(open, offset, whence),
+            Op::Copy { from, from_offset, to, to_offset, len } => {
+                self.copy((from, from_offset), (to, to_offset), len)
+            }
+            Op::TestLock { open, lock } => self.test_lock(open, lock),
+            Op::SetLock { open, lock } => self.set_lock(open, lock),
+            Op::Unlock { open, owner } => self.unlock(open, owner),
+        }
+    }
+
+    /// A handle's file, opened with `O_PATH`.
+    fn find(&self, handle: &Handle) -> io::Result<(OwnedFd, MountKey)> {
+        self.server.export.find(handle)
+    }
+
+    /// Does something as the caller.
+    fn acting<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let _as = ActingAs::enter(&self.caller)?;
+        work()
+    }
+
+    /// What a file that was found is told as.
+    fn entry(&self, fd: OwnedFd) -> io::Result<Entry> {
+        let stat = statx(fd.as_fd(), c"")?;
+        let child = self.tree.identify(fd)?;
+        self.entry_of(&child, &stat)
+    }
+
+    fn entry_of(&self, child: &Child, stat: &Stat) -> io::Result<Entry> {
+        if self.tree.is_denied(stat) {
+            return Err(errno(libc::EACCES));
+        }
+        let handle = self.server.export.sealer().seal(child.mount, &child.handle);
+        Ok(Entry { handle, attr: attr_of(&self.tree, child.mount, stat) })
+    }
+}
+
+/// Would it change something on the disk? Files are opened for writing by `open`, which looks
+/// itself.
+fn changes(op: &Op) -> bool {
+    match op {
+        Op::SetAttr { .. }
+        | Op::MakeNode { .. }
+        | Op::MakeDir { .. }
+        | Op::MakeLink { .. }
+        | Op::Link { .. }
+        | Op::Unlink { .. }
+        | Op::RemoveDir { .. }
+        | Op::Rename { .. }
+        | Op::Create { .. }
+        | Op::SetXattr { .. }
+        | Op::RemoveXattr { .. }
+        | Op::Write { .. }
+        | Op::Allocate { .. }
+        | Op::Copy { .. } => true,
+        Op::Open { flags, .. } | Op::Reopen { flags, .. } => {
+            let flags = *flags as i32;
+            flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0
+        }
+        _ => false,
+    }
+}
+
+/// What clients are told of a file.
+fn attr_of(tree: &Tree, mount: MountKey, stat: &Stat) -> Attr {
+    let moment = |t: Time| Moment { s: t.s, ns: t.ns };
+    Attr {
+        ino: tree.ino(mount, stat),
+        mode: stat.mode,
+        nlink: stat.nlink,
+        uid: stat.uid,
+        gid: stat.gid,
+        rdev: stat.rdev,
+        size: stat.size,
+        blocks: stat.blocks,
+        blksize: stat.blksize,
+        atime: moment(stat.atime),
+        mtime: moment(stat.mtime),
+        ctime: moment(stat.ctime),
+    }
+}
