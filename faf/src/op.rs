@@ -216,6 +216,8 @@ pub enum Op {
     OpenDir { dir: Handle, bytes: u32 },
     /// `Listed`, from `offset` (a line's `next`) on.
     ReadDir { open: OpenId, offset: i64, bytes: u32 },
+    /// `Done`, when the directory is on the disk.
+    SyncDir { dir: Handle },
     /// `StatFs`.
     StatFs { file: Handle },
     /// `Data`.

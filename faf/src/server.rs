@@ -184,6 +184,7 @@ impl Turn<'_> {
             Op::Sync { open, data_only } => self.sync(open, data_only),
             Op::OpenDir { dir, bytes } => self.open_dir(&dir, bytes, out),
             Op::ReadDir { open, offset, bytes } => self.read_dir(open, offset, bytes, out),
+            Op::SyncDir { dir } => self.sync_dir(&dir),
             Op::StatFs { file } => self.stat_fs(&file),
             Op::GetXattr { file, name } => self.get_xattr(&file, &name, out),
             Op::SetXattr { file, name, flags } => self.set_xattr(&file, &name, data, flags),

@@ -42,6 +42,13 @@ impl Turn<'_> {
         Ok(Answer::Listed(Listed { open: Some(open), lines, end }))
     }
 
+    pub(super) fn sync_dir(&self, dir: &Handle) -> io::Result<Answer> {
+        let (found, _) = self.find(dir)?;
+        let fd = self.acting(|| reopen(found.as_fd(), libc::O_RDONLY | libc::O_DIRECTORY))?;
+        nix::unistd::fsync(&fd)?;
+        Ok(Answer::Done)
+    }
+
     /// The next names, and whether they are the last.
     fn lines(
         &self,
