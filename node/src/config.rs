@@ -2,9 +2,8 @@
 
 use crate::kerrighed::KerrighedNodes;
 use anyhow::{Context, Result, bail};
-use krg_types::NodeId;
 use krg_types::limits::{CLUSTER_NAME_BYTES_MAX, NODE_ID_MAX};
-use krg_types::view;
+use krg_types::{NodeId, mfs, view};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -44,6 +43,8 @@ pub struct Config {
     pub certificate_hours: f64,
     /// The view of the processes.
     pub view: View,
+    /// The file trees of the nodes.
+    pub mfs: Mfs,
 }
 
 /// The view of the cluster's processes.
@@ -54,6 +55,14 @@ pub struct View {
     pub mount: PathBuf,
     /// The processes of a silent node leave after this many seconds.
     pub forget_after_s: u64,
+}
+
+/// The file trees of the nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mfs {
+    /// Where the directory with an entry for each node is mounted; empty: nowhere.
+    pub mount: PathBuf,
 }
 
 impl Default for Config {
@@ -70,6 +79,7 @@ impl Default for Config {
             state_dir: "/var/lib/krg".into(),
             certificate_hours: 90.0 * 24.0,
             view: View::default(),
+            mfs: Mfs::default(),
         }
     }
 }
@@ -77,6 +87,12 @@ impl Default for Config {
 impl Default for View {
     fn default() -> View {
         View { mount: view::USUAL.into(), forget_after_s: 60 }
+    }
+}
+
+impl Default for Mfs {
+    fn default() -> Mfs {
+        Mfs { mount: mfs::USUAL.into() }
     }
 }
 

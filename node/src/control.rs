@@ -3,12 +3,14 @@
 
 mod cluster;
 mod config;
+mod mount;
 mod nodes;
 mod restore;
 mod status;
 mod tokens;
 
 use crate::life::{Station, Turn};
+use crate::mounts::Kind;
 use krg_meta::MetaError;
 use krg_meta::command::{Command, Reply};
 use krg_rpc::proto::control as wire;
@@ -117,9 +119,25 @@ impl Control for Service {
         ask: Request<wire::MountProcRequest>,
     ) -> Answer<wire::MountProcReply> {
         let ask = change(ask, |a| a.version)?;
-        let mounted = self.0.mounts.mount_now(ask.path.into()).await;
-        let pid = mounted.map_err(|e| Status::failed_precondition(format!("{e:#}")))?;
+        let pid = mount::now(&self.0, ask.path, Kind::Proc).await?;
         Ok(Response::new(wire::MountProcReply { pid }))
+    }
+
+    async fn mount_mfs(
+        &self,
+        ask: Request<wire::MountMfsRequest>,
+    ) -> Answer<wire::MountMfsReply> {
+        let ask = change(ask, |a| a.version)?;
+        let pid = mount::now(&self.0, ask.path, Kind::Mfs).await?;
+        Ok(Response::new(wire::MountMfsReply { pid }))
+    }
+
+    async fn mount_node(
+        &self,
+        ask: Request<wire::MountNodeRequest>,
+    ) -> Answer<wire::MountNodeReply> {
+        let ask = change(ask, |a| a.version)?;
+        mount::node(&self.0, ask).await
     }
 
     async fn members(&self, ask: Request<wire::MembersRequest>) -> Answer<Self::MembersStream> {

@@ -3,7 +3,7 @@
 
 use crate::config::Config;
 use crate::control;
-use crate::mounts::Mounts;
+use crate::mounts::{Kind, Mounts};
 use crate::papers::{Papers, RELEASE};
 use crate::{load, metrics, shutdown};
 use anyhow::{Context, Result};
@@ -281,6 +281,11 @@ fn work(station: &Arc<Station>, epoch: u64) -> JoinSet<&'static str> {
         probe::run(members, asking, PROBE_PERIOD).await;
         "probes"
     });
+    let (mounts, members) = (station.mounts.clone(), station.members.clone());
+    work.spawn(async move {
+        mounts.follow(&members).await;
+        std::future::pending().await
+    });
     let meta = station.meta.clone();
     work.spawn(async move {
         // A store that failed once is not to be trusted until it has been opened anew.
@@ -492,11 +497,15 @@ async fn open_to_commands(
 }
 
 async fn begin_views(station: &Station) {
-    let (mounts, at) = (&station.mounts, station.config.view.mount.clone());
+    let (mounts, config) = (&station.mounts, &station.config);
     mounts.resume();
-    if at != Path::new("") && mounts.keep(at.clone()).is_ok() {
-        tracing::debug!(path = %at.display(), "mounting");
+    for (at, kind) in [(&config.view.mount, Kind::Proc), (&config.mfs.mount, Kind::Mfs)] {
+        if at != Path::new("") && mounts.keep(at.clone(), kind).is_ok() {
+            tracing::debug!(path = %at.display(), "mounting");
+        }
     }
+    // One that was resumed is kept already.
+    let _ = mounts.keep_files();
     mounts.settled().await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 }

@@ -8,14 +8,19 @@ mod load;
 mod local_proc;
 mod member_feed;
 mod metrics;
+mod mount_mfs;
+mod mount_node;
+mod mount_proc;
 mod mount_process;
 mod mounts;
 mod papers;
+mod serve_files;
 mod shutdown;
 mod simulate;
 mod wire;
 
 use clap::{Parser, Subcommand};
+use krg_types::NodeId;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,7 +32,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The daemon of one node of a krg cluster.
 ///
 /// It needs no configuration file: without one it is a cluster of one, and shows this machine's
-/// processes under /cluster/proc. It stays in the foreground; SIGTERM ends it and its mounts.
+/// processes under /cluster/proc and its files under /mfs. It stays in the foreground; SIGTERM ends it and its mounts.
 #[derive(Parser)]
 #[command(name = "krgd", version, after_help = EXAMPLES)]
 struct Args {
@@ -55,6 +60,23 @@ enum Command {
         /// Where.
         path: PathBuf,
     },
+    /// Serves one mount of the directory with an entry for each node (the same).
+    #[command(hide = true)]
+    MountMfs {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Serves the mount of one node's file tree (the same).
+    #[command(hide = true)]
+    MountNode {
+        /// Where.
+        path: PathBuf,
+        /// Whose.
+        node: NodeId,
+    },
+    /// Serves this node's files to the others (the same).
+    #[command(hide = true)]
+    ServeFiles,
     /// Prints the processes of simulated nodes (behind `krg ps --simulate`).
     #[command(hide = true)]
     Simulate {
@@ -110,7 +132,12 @@ fn run(args: Args) -> anyhow::Result<u8> {
         return Ok(0);
     }
     match args.command {
-        Some(Command::MountProc { path }) => mount_process::run(&config, &path).map(|()| 0),
+        Some(Command::MountProc { path }) => mount_proc::run(&config, &path).map(|()| 0),
+        Some(Command::MountMfs { path }) => mount_mfs::run(&config, &path).map(|()| 0),
+        Some(Command::MountNode { path, node }) => {
+            mount_node::run(&config, &path, node).map(|()| 0)
+        }
+        Some(Command::ServeFiles) => serve_files::run(&config).map(|()| 0),
         _ => wire::run(wire::complete(config)?, args.config),
     }
 }

@@ -1,64 +1,97 @@
-//! The mounts of this node: each in a process of its own, started again when it died, found
-//! again when krgd was restarted.
+//! The processes that krgd keeps: mounts, each in a process of its own, and the file server. They
+//! are started again when they died, and found again when krgd was restarted.
 
+mod child;
+mod demand;
+mod kind;
+mod place;
 mod record;
+mod supervise;
+
+pub use kind::Kind;
 
 use anyhow::{Context, Result, bail};
+use child::START_MAX;
 use krg_rpc::proto::control as wire;
-use krg_sys::mount::{top_at, umount_detach};
-use krg_sys::process::{PidFd, Signal};
-use krg_types::limits::MOUNTS_MAX;
-use krg_types::view::FS_TYPE;
-use record::Record;
+use krg_types::limits::{MOUNTS_MAX, NODE_MOUNTS_MAX};
+use place::STOP_MAX;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// A mount process has so long to say that it is mounted.
-const START_MAX: Duration = Duration::from_secs(5);
-/// And so long to end, if nobody looks at it any more.
-const STOP_MAX: Duration = Duration::from_millis(700);
-/// Pauses before a mount that died is started again: the first at once.
-const PAUSES_MS: [u64; 5] = [0, 100, 500, 1_000, 5_000];
+/// The name under which the file server is listed; it has no place.
+const FILES: &str = "serve-files";
 
-/// What is known of one mount.
-#[derive(Clone, Default, Debug)]
+/// What is known of one process.
+#[derive(Clone, Debug)]
 struct State {
+    kind: Kind,
+    /// Tells it from earlier and later ones at the same place.
+    serial: u64,
     pid: u32,
     word: &'static str,
     restarts: u32,
     why: String,
 }
 
-/// All mounts.
+/// How far the end of krgd has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Stage {
+    Running,
+    /// What is mounted in another mount, and whatever stands alone, ends.
+    Leaves,
+    /// What others are mounted in ends.
+    All,
+}
+
+impl Stage {
+    /// When a process of this kind ends.
+    fn of(kind: Kind) -> Stage {
+        if kind == Kind::Mfs { Stage::All } else { Stage::Leaves }
+    }
+}
+
+/// All of them.
 pub struct Mounts {
     records: PathBuf,
     config: Option<PathBuf>,
-    /// What a mount process must have been started with to be kept over a restart of krgd.
+    /// What a process must have been started with to be kept over a restart of krgd.
     stamp: String,
-    states: Mutex<BTreeMap<PathBuf, State>>,
+    states: Mutex<States>,
     changes: watch::Sender<u64>,
-    stopping: watch::Sender<bool>,
+    stopping: watch::Sender<Stage>,
 }
 
-/// How a mount process ended.
-enum End {
-    /// Somebody unmounted it.
-    Unmounted,
-    /// It died.
-    Died(String),
-    /// krgd is being stopped.
-    Stopping,
+/// What is kept, by its place.
+#[derive(Default)]
+struct States {
+    at: BTreeMap<PathBuf, State>,
+    serial: u64,
+}
+
+impl States {
+    fn insert(&mut self, path: &Path, kind: Kind) -> Result<u64> {
+        if self.at.contains_key(path) {
+            bail!("{}: already mounted here", path.display());
+        }
+        let most = if kind.is_nested() { NODE_MOUNTS_MAX } else { MOUNTS_MAX };
+        let alike = self.at.values().filter(|s| s.kind.is_nested() == kind.is_nested());
+        if alike.count() >= most {
+            bail!("{most} mounts are all that one daemon serves");
+        }
+        self.serial += 1;
+        let (serial, word, why) = (self.serial, "starting", String::new());
+        let state = State { kind, serial, pid: 0, word, restarts: 0, why };
+        self.at.insert(path.to_owned(), state);
+        Ok(serial)
+    }
 }
 
 impl Mounts {
-    /// No mounts yet. `stamp` changes when a mount process must be replaced.
+    /// None yet. `stamp` changes when a process must be replaced.
     pub fn new(run_dir: &Path, config: Option<PathBuf>, stamp: String) -> Result<Arc<Mounts>> {
         let dir = run_dir.join("mounts");
         std::fs::create_dir_all(&dir)
@@ -69,16 +102,24 @@ impl Mounts {
             stamp,
             states: Mutex::default(),
             changes: watch::Sender::new(0),
-            stopping: watch::Sender::new(false),
+            stopping: watch::Sender::new(Stage::Running),
         }))
     }
 
-    fn states(&self) -> MutexGuard<'_, BTreeMap<PathBuf, State>> {
+    fn states(&self) -> MutexGuard<'_, States> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, path: &Path, edit: impl FnOnce(&mut State)) {
-        if let Some(state) = self.states().get_mut(path) {
+    fn state(&self, path: &Path) -> Option<State> {
+        self.states().at.get(path).cloned()
+    }
+
+    fn is_current(&self, path: &Path, serial: u64) -> bool {
+        self.states().at.get(path).is_some_and(|s| s.serial == serial)
+    }
+
+    fn set(&self, path: &Path, serial: u64, edit: impl FnOnce(&mut State)) {
+        if let Some(state) = self.states().at.get_mut(path).filter(|s| s.serial == serial) {
             edit(state);
         }
         self.changes.send_modify(|n| *n += 1);
@@ -96,33 +137,41 @@ impl Mounts {
                 format!("{}: {}", s.word, s.why)
             },
             restarts: s.restarts,
+            kind: s.kind.word(),
         };
-        states.iter().map(mount).collect()
+        states.at.iter().map(mount).collect()
     }
 
-    /// Takes up what an earlier krgd left: living mounts are kept, dead ones cleared and started
-    /// again.
+    /// Takes up what an earlier krgd left: living processes are kept, dead ones cleared and
+    /// started again.
     pub fn resume(self: &Arc<Self>) {
-        for path in record::paths(&self.records) {
-            let _ = self.keep(path);
+        for (path, record) in record::all(&self.records) {
+            let _ = self.begin(path, record.kind, true);
         }
     }
 
-    /// Mounts a view on `path` and keeps it there.
+    /// Mounts something of this kind on `path` and keeps it there.
     ///
     /// # Errors
     /// When there are too many, or it is kept there already.
-    pub fn keep(self: &Arc<Self>, path: PathBuf) -> Result<()> {
-        let mut states = self.states();
-        if states.contains_key(&path) {
-            bail!("{}: already mounted here", path.display());
+    pub fn keep(self: &Arc<Self>, path: PathBuf, kind: Kind) -> Result<()> {
+        self.begin(path, kind, false)
+    }
+
+    /// Keeps this node's file server running.
+    ///
+    /// # Errors
+    /// When it is kept already.
+    pub fn keep_files(self: &Arc<Self>) -> Result<()> {
+        self.begin(FILES.into(), Kind::Files, false)
+    }
+
+    fn begin(self: &Arc<Self>, path: PathBuf, kind: Kind, resumed: bool) -> Result<()> {
+        if *self.stopping.borrow() != Stage::Running {
+            bail!("krgd is ending");
         }
-        if states.len() >= MOUNTS_MAX {
-            bail!("{MOUNTS_MAX} mounts are all that one daemon serves");
-        }
-        states.insert(path.clone(), State { word: "starting", ..State::default() });
-        drop(states);
-        tokio::spawn(self.clone().supervise(path));
+        let serial = self.states().insert(&path, kind)?;
+        tokio::spawn(self.clone().supervise(path, kind, serial, resumed));
         Ok(())
     }
 
@@ -130,24 +179,24 @@ impl Mounts {
     ///
     /// # Errors
     /// With the reason, when it is not mounted in time.
-    pub async fn mount_now(self: &Arc<Self>, path: PathBuf) -> Result<u32> {
+    pub async fn mount_now(self: &Arc<Self>, path: PathBuf, kind: Kind) -> Result<u32> {
         if !path.is_absolute() {
             bail!("{}: not an absolute path", path.display());
         }
         if !path.is_dir() {
             bail!("{0}: no such directory (make it: mkdir -p {0})", path.display());
         }
-        if is_busy(&path) {
+        if place::is_busy(kind, &path) {
             bail!("{}: busy, something is mounted here", path.display());
         }
+        self.let_go(&path);
         let mut changes = self.changes.subscribe();
-        self.keep(path.clone())?;
+        self.keep(path.clone(), kind)?;
         loop {
-            let state = self.states().get(&path).cloned();
-            match state {
+            match self.state(&path) {
                 Some(s) if s.word == "mounted" => return Ok(s.pid),
                 Some(s) if s.restarts > 0 => {
-                    self.forget(&path);
+                    self.forget(&path, s.serial);
                     bail!("{}: {}", path.display(), s.why);
                 }
                 None => bail!("{}: unmounted again at once", path.display()),
@@ -156,154 +205,29 @@ impl Mounts {
         }
     }
 
-    fn forget(&self, path: &Path) {
-        self.states().remove(path);
+    /// Forgets a mount that was taken out of the tree while somebody looked at it: its process
+    /// goes on until he is done, and its place is free.
+    fn let_go(&self, path: &Path) {
+        let state = self.state(path).filter(|s| s.word == "mounted");
+        if let Some(state) = state.filter(|s| !place::is_ours(s.kind, path)) {
+            self.forget(path, state.serial);
+        }
+    }
+
+    fn forget(&self, path: &Path, serial: u64) {
+        if !self.is_current(path, serial) {
+            return;
+        }
+        self.states().at.remove(path);
         record::remove(&self.records, path);
         self.changes.send_modify(|n| *n += 1);
     }
 
-    async fn supervise(self: Arc<Self>, path: PathBuf) {
-        let mut tries = 0;
-        loop {
-            match self.one_life(&path).await {
-                Ok(End::Stopping) => return,
-                Ok(End::Unmounted) => return self.forget(&path),
-                Ok(End::Died(why)) => {
-                    tracing::warn!(path = %path.display(), %why, "mount ended");
-                    self.failed(&path, why);
-                    // It had been mounted: begin anew with the short pauses.
-                    tries = 0;
-                }
-                Err(e) => {
-                    tracing::warn!(path = %path.display(), error = %format!("{e:#}"), "no mount");
-                    self.failed(&path, format!("{e:#}"));
-                    tries += 1;
-                }
-            }
-            let pause = PAUSES_MS[tries.min(PAUSES_MS.len() - 1)];
-            let mut stopping = self.stopping.subscribe();
-            let stop = stopped(&mut stopping);
-            if timeout(Duration::from_millis(pause), stop).await.is_ok() {
-                return;
-            }
-            if !self.states().contains_key(&path) {
-                return;
-            }
-        }
-    }
-
-    fn failed(&self, path: &Path, why: String) {
-        self.set(path, |s| {
-            s.pid = 0;
-            s.word = "down";
-            s.restarts += 1;
-            s.why = why;
-        });
-    }
-
-    /// From the start (or the adoption) of a mount process to its end.
-    async fn one_life(&self, path: &Path) -> Result<End> {
-        let record = record::read(&self.records, path);
-        if let Some((record, process)) =
-            record.and_then(|r| Some((r.clone(), Arc::new(r.process()?))))
-        {
-            if record.stamp == self.stamp && is_ours(path) {
-                self.mounted(path, record.pid);
-                return self.watch(path, process, None).await;
-            }
-            retire(path, &process).await?;
-        }
-        clear(path)?;
-        if is_busy(path) {
-            bail!("busy, something else is mounted here");
-        }
-        std::fs::create_dir_all(path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
-        let (child, process, record) = self.start(path).await?;
-        record::write(&self.records, path, &record)?;
-        self.mounted(path, record.pid);
-        self.watch(path, process, Some(child)).await
-    }
-
-    fn mounted(&self, path: &Path, pid: u32) {
-        tracing::info!(path = %path.display(), pid, "mounted");
-        self.set(path, |s| {
-            s.pid = pid;
-            s.word = "mounted";
-            s.why.clear();
-        });
-    }
-
-    async fn start(&self, path: &Path) -> Result<(Child, Arc<PidFd>, Record)> {
-        // The program that runs, also when a newer one has taken its place on the disk.
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("krgd");
-        if let Some(config) = &self.config {
-            command.arg("--config").arg(config);
-        }
-        command.arg("mount-proc").arg(path);
-        // Of its own process group: a Ctrl-C for krgd is not one for it.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(false);
-        command.stderr(Stdio::piped());
-        let mut child = command.spawn().context("cannot start the mount process")?;
-        let pid = child.id().context("the mount process ended at once")?;
-        let process = PidFd::open(pid)?.context("the mount process ended at once")?;
-        let start = krg_sys::process::start_time(pid)?.context("the mount process ended")?;
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        let mut said = BufReader::new(out.context("no pipe")?).lines();
-        let log = tokio::spawn(pass_on(err.context("no pipe")?));
-        match timeout(START_MAX, said.next_line()).await {
-            Ok(Ok(Some(line))) if line == "mounted" => {}
-            Ok(_) => bail!("{}", log.await.unwrap_or_default().trim()),
-            Err(_) => {
-                let _ = process.signal(Signal::SIGKILL);
-                bail!("the mount process does not get ready");
-            }
-        }
-        Ok((child, Arc::new(process), Record { pid, start, stamp: self.stamp.clone() }))
-    }
-
-    async fn watch(&self, path: &Path, process: Arc<PidFd>, child: Option<Child>) -> Result<End> {
-        let mut stopping = self.stopping.subscribe();
-        let end = match child {
-            Some(mut child) => tokio::select! {
-                status = child.wait() => {
-                    let status = status?;
-                    match status.success() {
-                        true => End::Unmounted,
-                        false => End::Died(status.to_string()),
-                    }
-                }
-                () = stopped(&mut stopping) => {
-                    retire(path, &process).await?;
-                    End::Stopping
-                }
-            },
-            // Not a child of this krgd, so its status is not known; its mount tells.
-            None => tokio::select! {
-                _ = end_of(&process) => match is_ours(path) {
-                    false => End::Unmounted,
-                    true => End::Died("ended".into()),
-                },
-                () = stopped(&mut stopping) => {
-                    retire(path, &process).await?;
-                    End::Stopping
-                }
-            },
-        };
-        record::remove(&self.records, path);
-        clear(path)?;
-        if matches!(end, End::Stopping) {
-            self.forget(path);
-        }
-        Ok(end)
-    }
-
-    /// Returns when every mount has been tried once.
+    /// Returns when everything has been tried once.
     pub async fn settled(&self) {
         let mut changes = self.changes.subscribe();
         let all = async {
-            while self.states().values().any(|s| s.word == "starting") {
+            while self.states().at.values().any(|s| s.word == "starting") {
                 if changes.changed().await.is_err() {
                     return;
                 }
@@ -312,79 +236,17 @@ impl Mounts {
         let _ = timeout(START_MAX, all).await;
     }
 
-    /// Ends all mounts; returns when they are gone.
+    /// Ends all of them, those first that are mounted in others; returns when they are gone.
     pub async fn stop(&self) {
         let mut changes = self.changes.subscribe();
-        self.stopping.send_replace(true);
-        let all = async {
-            while self.states().values().any(|s| s.pid != 0) && changes.changed().await.is_ok() {}
-        };
-        let _ = timeout(STOP_MAX + Duration::from_millis(500), all).await;
-    }
-}
-
-/// Returns when krgd is being stopped.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    let _ = stopping.wait_for(|s| *s).await;
-}
-
-/// Passes a process's last words on to our own, and keeps them.
-async fn pass_on(err: tokio::process::ChildStderr) -> String {
-    let mut lines = BufReader::new(err).lines();
-    let mut last = String::new();
-    while let Ok(Some(line)) = lines.next_line().await {
-        eprintln!("{line}");
-        last = line.strip_prefix("krgd: ").unwrap_or(&line).to_owned();
-    }
-    last
-}
-
-/// Takes a mount out of the tree and tells its process to end. One that sessions still look at
-/// (`krg exec` has a mount of its own of it) goes on serving them, and ends with the last.
-async fn retire(path: &Path, process: &Arc<PidFd>) -> Result<()> {
-    clear(path)?;
-    let process = process.clone();
-    let wait = tokio::task::spawn_blocking(move || {
-        let _ = process.signal(Signal::SIGTERM);
-        let _ = process.wait_end(STOP_MAX);
-    });
-    Ok(wait.await?)
-}
-
-/// Tells when a process that is no child of ours has ended. A thread waits for it: it may wait
-/// for years, and holds up nothing when krgd ends.
-fn end_of(process: &Arc<PidFd>) -> oneshot::Receiver<()> {
-    let (tx, rx) = oneshot::channel();
-    let process = process.clone();
-    std::thread::spawn(move || {
-        while process.wait_end(Duration::from_secs(3_600)).is_ok_and(|ended| !ended) {}
-        let _ = tx.send(());
-    });
-    rx
-}
-
-/// The type of what is mounted exactly here.
-fn covered(path: &Path) -> Option<String> {
-    top_at(path).ok().flatten().map(|m| m.fs_type)
-}
-
-/// A view may cover a procfs, which is what it takes the place of, and nothing else.
-fn is_busy(path: &Path) -> bool {
-    covered(path).is_some_and(|fs_type| fs_type != "proc")
-}
-
-fn is_ours(path: &Path) -> bool {
-    covered(path).as_deref() == Some(FS_TYPE)
-}
-
-/// Takes away what dead mount processes left here.
-fn clear(path: &Path) -> Result<()> {
-    for _ in 0..MOUNTS_MAX {
-        if !is_ours(path) {
-            return Ok(());
+        for stage in [Stage::Leaves, Stage::All] {
+            self.stopping.send_replace(stage);
+            let is_left =
+                |s: &State| Stage::of(s.kind) <= stage && (s.pid != 0 || s.word == "starting");
+            let all = async {
+                while self.states().at.values().any(is_left) && changes.changed().await.is_ok() {}
+            };
+            let _ = timeout(STOP_MAX + Duration::from_millis(500), all).await;
         }
-        let what = || format!("cannot unmount what is left on {}", path.display());
-        umount_detach(path).with_context(what)?;
     }
-    Ok(())
 }

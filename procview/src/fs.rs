@@ -11,7 +11,6 @@ mod names;
 mod process;
 mod text;
 
-use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::gather::Gather;
 use crate::inode::{Fixed, Item, NodeFile, Who};
@@ -19,6 +18,7 @@ use crate::merge;
 use crate::render::Place;
 use crate::store::NodeView;
 use krg_rpc::peers::Peer;
+use krg_sys::caller::Asker;
 use krg_sys::clock::{boot_ns, wall_ns};
 use krg_sys::procfs::Procfs;
 use krg_types::file::PidFileKind;

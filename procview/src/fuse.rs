@@ -4,13 +4,11 @@
 //! goes on as a task, so that a slow node never holds a thread. A panic ends its own request
 //! with EIO and nothing else.
 
-mod answer;
 mod handle;
 mod mount;
 
-pub use mount::{MountError, mount};
+pub use mount::mount;
 
-use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::fs::{Attr, Fs, Kind};
 use crate::inode::Item;
@@ -20,6 +18,8 @@ use fuser::{
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 use handle::{Handles, OpenDir, OpenFile};
+use krg_rpc::answer::{Limit, answer};
+use krg_sys::caller::Asker;
 use krg_sys::feature::Feature;
 use std::ffi::OsStr;
 use std::future::Future;
@@ -33,6 +33,8 @@ use tokio::runtime::Handle;
 const TTL: Duration = Duration::from_millis(500);
 /// A name that cannot appear: which names a process's directory has is fixed.
 const NEVER_TTL: Duration = Duration::from_secs(3_600);
+/// No request behind a view takes longer.
+const LIMIT: Limit = Limit { after: Duration::from_millis(950), errno: libc::EHOSTDOWN };
 /// Requests the kernel may have waiting in the background (RELEASE is one).
 const MAX_BACKGROUND: u16 = 256;
 
@@ -57,8 +59,9 @@ impl View {
     {
         let fs = self.fs.clone();
         let interrupted = move || fs.is_interrupted(&asker);
+        let work = async { work.await.map_err(|e| e.errno()) };
         let reply = |result: Result<T, i32>| reply(result.map_err(Errno::from_i32));
-        answer::answer(&self.runtime, work, interrupted, reply);
+        answer(&self.runtime, LIMIT, work, interrupted, reply);
     }
 
     fn file_attr(&self, attr: &Attr) -> FileAttr {

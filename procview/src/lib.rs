@@ -5,7 +5,6 @@
 //! in step, `merge` and `render` make texts of it, `fs` gives names to them, `fuse` hands them to
 //! the kernel.
 
-pub mod caller;
 pub mod error;
 pub mod fs;
 pub mod fuse;

@@ -1,5 +1,6 @@
 //! The wire: messages, channels, errors.
 
+pub mod answer;
 pub mod dial;
 pub mod frame;
 pub mod link;

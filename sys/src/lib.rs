@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod caller;
 pub mod clock;
 pub mod cred;
 pub mod dirents;
@@ -9,6 +10,7 @@ pub mod feature;
 pub mod file_handle;
 pub mod file_lock;
 pub mod file_times;
+pub mod fuse_device;
 pub mod mount;
 pub mod ns;
 pub mod process;

@@ -43,6 +43,11 @@ pub fn make_private_recursive(target: &Path) -> io::Result<()> {
     flags_only(NO_PATH, target, MsFlags::MS_PRIVATE | MsFlags::MS_REC)
 }
 
+/// What is mounted in this mount later appears in its copies in other namespaces too.
+pub fn make_shared(target: &Path) -> io::Result<()> {
+    flags_only(NO_PATH, target, MsFlags::MS_SHARED)
+}
+
 /// From here down, mounts are taken from the namespace this one was copied from, none sent.
 pub fn make_slave_recursive(target: &Path) -> io::Result<()> {
     flags_only(NO_PATH, target, MsFlags::MS_SLAVE | MsFlags::MS_REC)
@@ -57,6 +62,14 @@ pub fn mount_fs(
     options: &str,
 ) -> io::Result<()> {
     Ok(mount(Some(source), target, Some(fs_type), flags, Some(options))?)
+}
+
+/// Unmounts what nobody uses.
+///
+/// # Errors
+/// EBUSY if somebody does, or something is mounted in it.
+pub fn umount(target: &Path) -> io::Result<()> {
+    Ok(umount2(target, MntFlags::UMOUNT_NOFOLLOW)?)
 }
 
 /// Takes a mount out of the tree at once; it ends when its last user does.

@@ -4,6 +4,7 @@
 pub mod file;
 pub mod limits;
 pub mod member;
+pub mod mfs;
 pub mod node;
 pub mod nodeset;
 pub mod pid;

@@ -36,6 +36,14 @@ pub const WANTS_WAITING_MAX: usize = 64;
 pub const HANDLES_MAX: usize = 1 << 20;
 /// Mounts one daemon serves.
 pub const MOUNTS_MAX: usize = 64;
+/// Mounts of nodes' file trees one daemon serves: a few directories with an entry for each node.
+pub const NODE_MOUNTS_MAX: usize = 1024;
+/// Processes that have selected a node, in one directory of the nodes' file trees.
+pub const SELECTIONS_MAX: usize = 4096;
+/// Threads that were told to walk again, in one such directory.
+pub const TOLD_MAX: usize = 4096;
+/// Longest text that a file of such a directory takes, bytes.
+pub const SELECTION_BYTES_MAX: usize = 64;
 /// Longest key of the configuration, bytes.
 pub const CONFIG_KEY_BYTES_MAX: usize = 256;
 /// Longest value of the configuration, bytes.

@@ -169,9 +169,11 @@ pub fn members(station: Arc<Station>) -> Answers<wire::MemberList> {
     tokio::spawn(async move {
         let mut agreed = station.meta.members();
         let mut papers = station.home.changes();
+        let mut answering = station.members.changes();
         let mut last = None;
         loop {
             agreed.mark_unchanged();
+            answering.mark_unchanged();
             let count = *papers.borrow_and_update();
             let list = member_list(&station, count);
             if last.as_ref() != Some(&list) {
@@ -183,6 +185,7 @@ pub fn members(station: Arc<Station>) -> Answers<wire::MemberList> {
             tokio::select! {
                 changed = agreed.changed() => if changed.is_err() { return },
                 changed = papers.changed() => if changed.is_err() { return },
+                changed = answering.changed() => if changed.is_err() { return },
                 () = send.closed() => return,
                 () = station.turns.closed() => return,
             }
@@ -206,12 +209,18 @@ fn member_list(station: &Station, credentials: u64) -> wire::MemberList {
     };
     let member = |(member, keys): (&MemberId, &std::collections::BTreeSet<[u8; 32]>)| {
         let address = addresses.iter().find(|(id, _)| id == member);
+        let seen = member.node().and_then(|n| station.members.member(n));
+        let seen = seen.filter(|m| m.member == *member);
+        let up = seen.as_ref().is_some_and(|m| m.up);
+        let answered = seen.and_then(|m| m.answered).filter(|_| !up);
         wire::Member {
             id: member.get(),
             // Who is let in still, but is nobody to ask, has no address.
             address: address.map(|(_, at)| at.clone()).unwrap_or_default(),
             fingerprints: keys.iter().map(|key| key.to_vec()).collect(),
             hostname: String::new(),
+            up,
+            silent_ms: answered.map(|at| ms(at.elapsed())),
         }
     };
     wire::MemberList {

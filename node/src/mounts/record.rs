@@ -1,12 +1,13 @@
-//! What krgd writes down of a mount process, so that the next krgd finds it.
+//! What krgd writes down of a process that it keeps, so that the next krgd finds it.
 
+use super::kind::Kind;
 use anyhow::Result;
 use krg_sys::process::PidFd;
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// One mount process.
+/// One process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
     /// Its pid.
@@ -15,6 +16,8 @@ pub struct Record {
     pub start: u64,
     /// What it was started with.
     pub stamp: String,
+    /// What it does.
+    pub kind: Kind,
 }
 
 impl Record {
@@ -24,14 +27,17 @@ impl Record {
     }
 
     fn to_text(&self) -> String {
-        format!("{} {} {}\n", self.pid, self.start, self.stamp)
+        format!("{} {} {} {}\n", self.pid, self.start, self.stamp, self.kind.word())
     }
 
     fn parse(text: &str) -> Option<Record> {
-        let mut words = text.trim_end().splitn(3, ' ');
+        let mut words = text.split_whitespace();
         let pid = words.next()?.parse().ok()?;
         let start = words.next()?.parse().ok()?;
-        Some(Record { pid, start, stamp: words.next()?.to_owned() })
+        let stamp = words.next()?.to_owned();
+        // There was one kind once, and it was not written down.
+        let kind = words.next().map_or(Some(Kind::Proc), Kind::parse)?;
+        Some(Record { pid, start, stamp, kind })
     }
 }
 
@@ -48,10 +54,11 @@ fn path_of(name: &OsStr) -> Option<PathBuf> {
     Some(std::ffi::OsString::from_vec(bytes?).into())
 }
 
-/// The mounts that are written down.
-pub fn paths(dir: &Path) -> Vec<PathBuf> {
+/// All that are written down, with their places.
+pub fn all(dir: &Path) -> Vec<(PathBuf, Record)> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    entries.flatten().filter_map(|e| path_of(&e.file_name())).collect()
+    let paths = entries.flatten().filter_map(|e| path_of(&e.file_name()));
+    paths.filter_map(|path| Some((path.clone(), read(dir, &path)?))).collect()
 }
 
 /// What is written down of one.
@@ -78,9 +85,11 @@ mod tests {
 
     #[test]
     fn is_read_as_written() {
-        let record = Record { pid: 7, start: 8, stamp: "a b".into() };
-        assert_eq!(Record::parse(&record.to_text()), Some(record));
-        for bad in ["", "7", "7 8", "x 8 a"] {
+        let record = Record { pid: 7, start: 8, stamp: "ab".into(), kind: Kind::Mfs };
+        assert_eq!(Record::parse(&record.to_text()), Some(record.clone()));
+        let old = Record { kind: Kind::Proc, ..record };
+        assert_eq!(Record::parse("7 8 ab\n"), Some(old));
+        for bad in ["", "7", "7 8", "x 8 a", "7 8 ab what"] {
             assert_eq!(Record::parse(bad), None, "{bad}");
         }
         let path = Path::new("/a b/\u{1f600}");

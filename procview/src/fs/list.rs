@@ -2,11 +2,11 @@
 
 use super::lookup::{AT_ROOT, cluster_files, entry_item, system_file};
 use super::{Attr, Fs, LIST_MAX_AGE, Named, cpu, hidden, names, shape};
-use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::gather::Standing;
 use crate::inode::{Fixed, Item, NodeFile, Who, start_bits};
 use crate::merge::mosix;
+use krg_sys::caller::Asker;
 use krg_types::{GlobalPid, NodeId, PidFile};
 
 fn plain(name: impl Into<String>, item: Item) -> Named {

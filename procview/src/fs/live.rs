@@ -2,9 +2,9 @@
 //! a tool which lists a directory and then looks at each entry asks once.
 
 use super::Fs;
-use crate::caller::Asker;
 use crate::error::ViewError;
 use krg_rpc::proto::proc as wire;
+use krg_sys::caller::Asker;
 use krg_sys::cred::Caller;
 use krg_types::{GlobalPid, PidFile};
 use std::collections::HashMap;

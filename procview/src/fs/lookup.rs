@@ -1,9 +1,9 @@
 //! From a name in a directory to what it is.
 
 use super::{Attr, Fs, LIST_MAX_AGE, cpu, names};
-use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::inode::{Fixed, Item, NAMESPACES, NodeFile, Who, start_bits};
+use krg_sys::caller::Asker;
 use krg_types::{GlobalPid, NodeId, PidFile, SystemFile};
 use std::time::Duration;
 

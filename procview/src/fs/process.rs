@@ -1,11 +1,11 @@
 //! One process in the store: is it the one meant, and what does memory say of it.
 
 use super::{Fs, may_trace_all};
-use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::inode::{Who, start_bits};
 use crate::render::{self, Place, mask};
 use crate::store::{NodeView, Process};
+use krg_sys::caller::Asker;
 use krg_types::{GlobalPid, PidFile};
 use std::sync::Arc;
 

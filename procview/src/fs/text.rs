@@ -1,7 +1,6 @@
 //! What a file contains, and what a link says.
 
 use super::{Fs, PID_MAX_AGE, SYSTEM_MAX_AGE, cpu, may_trace_all, names, needs, process};
-use crate::caller::Asker;
 use crate::error::ViewError;
 use crate::gather::Standing;
 use crate::inode::{Fixed, Item, NAMESPACES, NodeFile, Who};
@@ -9,6 +8,7 @@ use crate::merge::{self, Part, mosix};
 use crate::render;
 use crate::render::root::Root;
 use krg_rpc::status::RpcError;
+use krg_sys::caller::Asker;
 use krg_types::limits::LOCAL_PID_BITS;
 use krg_types::{GlobalPid, NodeId, PidFile, SystemFile};
 use std::os::unix::ffi::OsStrExt;

@@ -1,7 +1,8 @@
 //! Who asks: the ids the kernel gives with a FUSE request, and the rest from its /proc.
 
-use krg_sys::cred::Caller;
-use krg_sys::procfs::{DirAt, Procfs};
+use crate::cred::Caller;
+use crate::process::{Stat, parse_stat};
+use crate::procfs::{DirAt, Procfs};
 use krg_types::limits::GROUPS_MAX;
 use std::os::fd::AsFd;
 
@@ -35,17 +36,64 @@ impl Asker {
         self.status(procfs).is_some_and(|status| has_signal(&status))
     }
 
+    /// Does it wait in a system call that is to make a new name, other than open(2)? The look-up
+    /// before it is like any other among FUSE's requests.
+    pub fn makes_a_name(&self, procfs: &Procfs) -> bool {
+        for _ in 0..SLEEPY_MAX {
+            // While it is on a processor the kernel does not tell.
+            match self.system_call(procfs) {
+                Some(number) => return MAKING.contains(&number),
+                None if self.tid == 0 => return false,
+                None => std::thread::yield_now(),
+            }
+        }
+        false
+    }
+
+    fn system_call(&self, procfs: &Procfs) -> Option<i64> {
+        self.file(procfs, "syscall")?.split(' ').next()?.parse().ok()
+    }
+
     fn status(&self, procfs: &Procfs) -> Option<String> {
+        self.file(procfs, "status")
+    }
+
+    fn file(&self, procfs: &Procfs, name: &str) -> Option<String> {
         if self.tid == 0 {
             return None;
         }
-        let dir = procfs.dir(&self.tid.to_string()).ok()?;
-        let mut text = Vec::new();
-        // A caller in all of NGROUPS_MAX groups has a status of some 700 KiB.
-        DirAt(dir.as_fd()).read("status", &mut text, 1 << 20).ok()?;
-        Some(String::from_utf8_lossy(&text).into_owned())
+        read(procfs, self.tid, name)
     }
 }
+
+/// What `/proc/PID/stat` says of a process, read through this procfs.
+pub fn stat(procfs: &Procfs, pid: u32) -> Option<Stat> {
+    parse_stat(&read(procfs, pid, "stat")?)
+}
+
+fn read(procfs: &Procfs, pid: u32, name: &str) -> Option<String> {
+    let dir = procfs.dir(&pid.to_string()).ok()?;
+    let mut text = Vec::new();
+    // A caller in all of NGROUPS_MAX groups has a status of some 700 KiB.
+    DirAt(dir.as_fd()).read(name, &mut text, 1 << 20).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A thread that has just sent a request goes to sleep within so many looks.
+const SLEEPY_MAX: u32 = 100;
+
+/// System calls that make a name.
+#[cfg(target_arch = "x86_64")]
+const MAKING: [i64; 6] = [
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const MAKING: [i64; 3] = [libc::SYS_mkdirat, libc::SYS_mknodat, libc::SYS_symlinkat];
 
 /// Signals that stop a process or let it go on (signal(7)): it comes back, and wants its answer.
 const STOPS: [u32; 5] = [18, 19, 20, 21, 22];
@@ -69,7 +117,21 @@ fn status_field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::has_signal;
+    use super::*;
+    use crate::procfs::HidePid;
+
+    #[test]
+    fn the_own_thread_is_known() {
+        let procfs = Procfs::open(HidePid::default()).unwrap();
+        let pid = std::process::id();
+        let tid = nix::unistd::gettid().as_raw().unsigned_abs();
+        let me = Asker { uid: 0, gid: 0, tid };
+        assert_eq!(me.tgid(&procfs), Some(pid));
+        assert_eq!(stat(&procfs, pid).map(|s| s.pid), Some(pid));
+        assert!(!me.is_interrupted(&procfs));
+        let nobody = Asker { tid: 0, ..me };
+        assert_eq!((nobody.tgid(&procfs), nobody.system_call(&procfs)), (None, None));
+    }
 
     #[test]
     fn a_signal_counts_if_it_will_end_the_process() {

@@ -1,0 +1,19 @@
+//! The process of one directory with an entry for each node's file tree.
+
+use crate::config::Config;
+use crate::mount_process as process;
+use anyhow::{Context, Result};
+use krg_cluster::identity::Identity;
+use krg_krgfs::root::{self, Nodes};
+use krg_types::mfs;
+use std::path::Path;
+
+/// Mounts the directory on `at` and serves it until it is unmounted or asked to end.
+pub fn run(config: &Config, at: &Path) -> Result<()> {
+    let runtime = process::begin(mfs::SERVER)?;
+    let identity = Identity::load(&config.state_dir)?.context("this node has no papers")?;
+    let socket = config.run_dir.join("krgd.sock");
+    let nodes = runtime.block_on(Nodes::follow(identity.node, socket.clone()))?;
+    let session = root::mount(at, nodes, runtime.handle().clone(), socket)?.spawn()?;
+    process::serve(runtime, at, || session.join(), async {})
+}
