@@ -6,6 +6,7 @@ pub mod caller;
 pub mod clock;
 pub mod cred;
 pub mod dirents;
+pub mod fanotify;
 pub mod feature;
 pub mod file_handle;
 pub mod file_lock;
