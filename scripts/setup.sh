@@ -3,16 +3,20 @@
 # package registries. Only what is missing is installed; a second run changes nothing.
 #
 #   setup.sh run     what building, `make demo` and a node need
-#   setup.sh test    the above and the tools that the tests run on the cluster's /proc
+#   setup.sh test    the above and the tools that the tests run on the cluster's /proc and files;
+#                    those that are crates go to target/tools
 #   setup.sh bench   the above and what the bench measures krg against
 set -euo pipefail
 
 readonly RUN_PACKAGES=(iproute2 procps util-linux)
 readonly TEST_PACKAGES=(e2fsprogs mount psmisc htop lsof sysstat bsdextrautils tmux strace jq
-    glances python3-psutil prometheus-node-exporter curl openssl)
-readonly BENCH_PACKAGES=(etcd-server etcd-client)
+    glances python3-psutil prometheus-node-exporter curl openssl
+    attr acl libacl1-dev rsync git sqlite3 vim-tiny stress-ng postgresql postgresql-common)
+readonly BENCH_PACKAGES=(etcd-server etcd-client sshfs bindfs)
 # Not in every release of every Debian-like system; a test of one of them says if it is absent.
 readonly EXTRA_PACKAGES=(btop)
+# Suites for file systems, from the crate registry; one of a new version replaces the old one.
+readonly TEST_CRATES=(pjdfstest@0.2.2 fsx@0.3.2)
 readonly POLICY=/usr/sbin/policy-rc.d
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -31,10 +35,11 @@ as_root() {
 }
 
 require_debian() {
-    command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
+    if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
         die "this is not Debian or one of its kin (no apt-get): install the packages of the" \
             "same purpose by hand (ip, ps, unshare, a C compiler; for tests also:" \
             "${TEST_PACKAGES[*]})"
+    fi
     local ID="" VERSION_ID=""
     # shellcheck source=/dev/null
     [[ ! -r /etc/os-release ]] || . /etc/os-release
@@ -106,7 +111,11 @@ install_packages() {
     apt update
     local package wanted=("${required[@]}")
     for package in "${extra[@]}"; do
-        known_to_apt "$package" && wanted+=("$package") || say "$package: not in this release"
+        if known_to_apt "$package"; then
+            wanted+=("$package")
+        else
+            say "$package: not in this release"
+        fi
     done
     say "installing ${wanted[*]}"
     without_starting_services apt install --no-install-recommends -y "${wanted[@]}" >/dev/null ||
@@ -124,6 +133,25 @@ require_rust() {
     command -v rustup >/dev/null || die "cargo clippy or cargo fmt is missing: install both"
     say "adding clippy and rustfmt to the toolchain"
     rustup component add clippy rustfmt
+}
+
+# Installs the crates of the tests below the build directory, those that are not there yet.
+install_crates() {
+    local checkout crate name version
+    checkout=$(dirname -- "${BASH_SOURCE[0]}")/..
+    local -r root=${CARGO_TARGET_DIR:-$checkout/target}/tools
+    for crate in "${TEST_CRATES[@]}"; do
+        name=${crate%@*} version=${crate#*@}
+        if [[ -x $root/bin/$name ]] && grep -qsF "\"$name $version (" "$root/.crates.toml"; then
+            continue
+        fi
+        say "building $name $version into $root (a minute)"
+        # In a folder of its own: what is built here is not touched, nor waited for.
+        cargo install --quiet --locked --root "$root" --target-dir "$root/build" \
+            --version "=$version" "$name" ||
+            die "cargo could not install $name: its messages are above"
+        rm -rf -- "$root/build"
+    done
 }
 
 # FUSE is a module on some kernels: loading it makes /dev/fuse appear.
@@ -164,5 +192,6 @@ if ((${#required[@]} + ${#extra[@]} == 0)); then
 else
     install_packages
 fi
+[[ $mode == run ]] || install_crates
 require_fuse
 say "ready"
