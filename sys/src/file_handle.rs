@@ -80,6 +80,11 @@ pub fn of_name(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(FileHandle, i32)
 /// says by which mount the file is reached; opened with `O_PATH` it is refused (EBADF, at least up
 /// to kernel 6.18).
 ///
+/// What is not a directory comes without a name unless the kernel has one of its names at hand: its
+/// link in a procfs says `/`, and events of what is done through the descriptor have no name. On an
+/// overlay, a first write through it to a file of a lower layer is then lost at the next mount (the
+/// copy has no name: EIO). Looking up a name just before avoids all of it.
+///
 /// # Errors
 /// ESTALE: there is no such file any more, or never was. EPERM: the thread has no
 /// CAP_DAC_READ_SEARCH. Then those of open(2).
