@@ -14,6 +14,7 @@ use krg_types::MemberId;
 use krg_types::limits::{FILE_LINKS_MAX, FILE_THREADS_PER_LINK_MAX};
 use krg_types::version::understood;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -156,6 +157,18 @@ impl Service {
         sleep_until(at).await;
         self.sessions.forget(member, number);
     }
+}
+
+/// Where a file server listens: at the port after its daemon's.
+pub fn door_beside(daemon: SocketAddr) -> Option<SocketAddr> {
+    Some(SocketAddr::new(daemon.ip(), daemon.port().checked_add(1)?))
+}
+
+/// The same for `host:port`.
+pub fn address_beside(daemon: &str) -> Option<String> {
+    let (host, port) = daemon.rsplit_once(':')?;
+    let port = port.parse::<u16>().ok()?.checked_add(1)?;
+    Some(format!("{host}:{port}"))
 }
 
 /// A cluster's name as it is said on a connection.

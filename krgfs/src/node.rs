@@ -1,30 +1,56 @@
-//! One node's file tree. It shows only whose tree it is: a directory with the file `node`.
+//! One node's file tree, `/mfs/N`: a skin over the client of its file server.
 
-use fuser::{
-    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen, Request,
-    Session, SessionACL,
-};
+mod convert;
+mod core;
+mod dirs;
+mod files;
+mod inodes;
+mod opens;
+mod skin;
+
+pub use skin::Tree;
+
+use self::core::{Core, Feed};
+use fuser::{Config, Generation, InitFlags, KernelConfig, Session, SessionACL};
+use krg_faf::client::{Client, Route};
+use krg_faf::op::Handle;
+use krg_sys::feature::Feature;
 use krg_sys::fuse_device::{self, FuseError, Looks};
 use krg_sys::mount::{MsFlags, umount_detach};
+use krg_sys::procfs;
 use krg_types::NodeId;
+use krg_types::limits::FRAME_DATA_BYTES_MAX;
 use krg_types::mfs::NODE_TYPE;
-use std::ffi::OsStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle as Runtime;
 
-const TTL: Duration = Duration::from_secs(1);
-const FILE: INodeNo = INodeNo(2);
+/// The kernel may use what it was told of a name for so long.
+const ENTRY_TTL: Duration = Duration::from_secs(1);
+/// Requests the kernel may have waiting in the background: reading ahead, writing, letting go.
+const MAX_BACKGROUND: u16 = 256;
+/// How far ahead the kernel reads, bytes.
+const READ_AHEAD_BYTES: u32 = 1 << 20;
 
-/// The tree as fuser wants it.
-pub struct Tree(String);
-
-/// Mounts the tree of `node` on `at`. Serving begins with `Session::spawn`; the mount stays when
-/// the session ends, and is for the caller to take away.
+/// Mounts the tree that `route` leads to on `at`. Serving begins with `Session::spawn`; the mount
+/// stays when the session ends, and is for the caller to take away.
 ///
 /// # Errors
 /// When the directory is not there or FUSE refuses.
-pub fn mount(at: &Path, node: NodeId, threads: usize) -> Result<Session<Tree>, FuseError> {
+pub fn mount(
+    at: &Path,
+    node: NodeId,
+    route: Route,
+    runtime: &Runtime,
+    threads: usize,
+) -> Result<Session<Tree>, FuseError> {
+    let procfs = procfs::own().map_err(FuseError::at(at))?;
+    let core = Arc::new(Core::new(procfs));
+    let feed = Arc::new(Feed(Arc::downgrade(&core)));
+    let _in_runtime = runtime.enter();
+    core.set_client(Client::start(route, feed).map_err(FuseError::at(at))?);
     let looks = Looks {
         source: &format!("node{node}:/"),
         fs_type: NODE_TYPE,
@@ -36,7 +62,7 @@ pub fn mount(at: &Path, node: NodeId, threads: usize) -> Result<Session<Tree>, F
     config.acl = SessionACL::All;
     config.n_threads = Some(threads.max(2));
     config.clone_fd = true;
-    let tree = Tree(format!("{node}\n"));
+    let tree = Tree { core, runtime: runtime.clone() };
     Session::from_fd(tree, device, SessionACL::All, config).map_err(|e| {
         // Nobody would ever serve it.
         let _ = umount_detach(at);
@@ -44,75 +70,34 @@ pub fn mount(at: &Path, node: NodeId, threads: usize) -> Result<Session<Tree>, F
     })
 }
 
-impl Tree {
-    fn attr(&self, ino: INodeNo) -> FileAttr {
-        let time = SystemTime::UNIX_EPOCH;
-        let is_file = ino == FILE;
-        FileAttr {
-            ino,
-            size: if is_file { self.0.len() as u64 } else { 0 },
-            blocks: 0,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            crtime: time,
-            kind: if is_file { FileType::RegularFile } else { FileType::Directory },
-            perm: if is_file { 0o444 } else { 0o555 },
-            nlink: if is_file { 1 } else { 2 },
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
-        }
+/// What the kernel is asked to do of what it can. Only what is listed here: fuser lets others
+/// through that it does not carry out.
+fn capabilities(config: &mut KernelConfig) {
+    let mut wanted = InitFlags::FUSE_ASYNC_READ
+        | InitFlags::FUSE_ATOMIC_O_TRUNC
+        | InitFlags::FUSE_BIG_WRITES
+        | InitFlags::FUSE_DONT_MASK
+        | InitFlags::FUSE_POSIX_LOCKS
+        | InitFlags::FUSE_FLOCK_LOCKS
+        | InitFlags::FUSE_POSIX_ACL
+        | InitFlags::FUSE_AUTO_INVAL_DATA
+        | InitFlags::FUSE_ASYNC_DIO
+        | InitFlags::FUSE_MAX_PAGES
+        // The server's kernel takes set-id bits away: every write is done as who may write.
+        | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
+    if !Feature::FuseReaddirplus.masked() {
+        wanted |= InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_PARALLEL_DIROPS;
     }
+    // What a kernel does not offer is done without.
+    let _ = config.add_capabilities(wanted & config.capabilities());
+    let _ = config.set_max_background(MAX_BACKGROUND);
+    let _ = config.set_max_write(FRAME_DATA_BYTES_MAX as u32);
+    let _ = config.set_max_readahead(READ_AHEAD_BYTES);
 }
 
-impl Filesystem for Tree {
-    fn lookup(&self, _req: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match name == "node" {
-            true => reply.entry(&TTL, &self.attr(FILE), Generation(0)),
-            false => reply.error(Errno::ENOENT),
-        }
-    }
-
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&TTL, &self.attr(ino));
-    }
-
-    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::empty());
-    }
-
-    fn read(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        _size: u32,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        reply.data(self.0.as_bytes().get(at..).unwrap_or_default());
-    }
-
-    fn readdir(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
-        let names = [(".", INodeNo(1)), ("..", INodeNo(1)), ("node", FILE)];
-        for (next, (name, ino)) in (1..).zip(names).filter(|(next, _)| *next > offset) {
-            if reply.add(ino, next, self.attr(ino).kind, name) {
-                break;
-            }
-        }
-        reply.ok();
-    }
+/// Tells a file from another one that had its number before.
+fn generation(handle: &Handle) -> Generation {
+    let mut hasher = DefaultHasher::new();
+    handle.hash(&mut hasher);
+    Generation(hasher.finish())
 }

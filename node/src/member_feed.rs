@@ -33,17 +33,32 @@ struct MemberFeed {
     papers: u64,
 }
 
+/// What comes of it.
+pub struct Fed {
+    /// Who is a member, and where.
+    pub members: Arc<Members>,
+    /// Who this node is, and whom it believes.
+    pub credentials: Arc<Credentials>,
+    /// This node's papers, as they were at the start.
+    pub identity: Identity,
+}
+
 /// Reads this node's papers, takes the first list, and follows it from then on.
 ///
 /// # Errors
 /// When the papers cannot be read or krgd does not answer.
-pub async fn start(config: &Config) -> Result<Arc<Members>> {
+pub async fn start(config: &Config) -> Result<Fed> {
     let identity = Identity::load(&config.state_dir)?.context("this node has no papers")?;
     let credentials = identity.credentials()?;
     let dial = Arc::new(Secure(credentials.clone()));
     let members = Arc::new(Members::new(identity.node, &identity.cluster, dial));
-    let mut feed = MemberFeed {
+    let fed = Fed {
         members: members.clone(),
+        credentials: credentials.clone(),
+        identity: identity.clone(),
+    };
+    let mut feed = MemberFeed {
+        members,
         credentials,
         own: identity.member,
         state_dir: config.state_dir.clone(),
@@ -60,7 +75,7 @@ pub async fn start(config: &Config) -> Result<Arc<Members>> {
             sleep_until(Instant::now() + RETRY).await;
         }
     });
-    Ok(members)
+    Ok(fed)
 }
 
 impl MemberFeed {

@@ -34,10 +34,15 @@ pub fn begin(name: &str) -> Result<Runtime> {
 
 /// The members as krgd has them, each with a channel, and probed from here too.
 pub async fn members(config: &Config) -> Result<Arc<Members>> {
-    let members = member_feed::start(config).await?;
-    let asking = Asking { incarnation: 0, boot_ns, wall_ns };
-    tokio::spawn(probe::run(members.clone(), asking, PROBE_PERIOD));
+    let members = member_feed::start(config).await?.members;
+    probe(&members, PROBE_PERIOD);
     Ok(members)
+}
+
+/// Probes them from now on, each so often as long as it answers.
+pub fn probe(members: &Arc<Members>, period: Duration) {
+    let asking = Asking { incarnation: 0, boot_ns, wall_ns };
+    tokio::spawn(probe::run(members.clone(), asking, period));
 }
 
 /// FUSE threads of a mount that reads from memory.

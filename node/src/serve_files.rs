@@ -4,16 +4,41 @@ use crate::config::Config;
 use crate::member_feed;
 use crate::mount_process as process;
 use crate::shutdown;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use krg_faf::export::{Export, Rules};
+use krg_faf::serve::{self, Service};
+use krg_faf::server::Server;
+use krg_rpc::peers::Peers;
 use krg_types::mfs;
+use std::sync::Arc;
+use tokio::net::TcpListener;
 
 /// Serves until it is asked to end.
 pub fn run(config: &Config) -> Result<()> {
     let runtime = process::begin(mfs::FILES_SERVER)?;
-    runtime.block_on(async {
-        let _members = member_feed::start(config).await?;
-        println!("ready");
-        shutdown::asked().await?;
-        Ok(())
-    })
+    let result = runtime.block_on(serve(config));
+    // Requests may be stuck on a disk: they do not hold the end up.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(config: &Config) -> Result<()> {
+    let fed = member_feed::start(config).await?;
+    let export = Export::open(rules(config), &fed.identity.key_pkcs8_der);
+    let export = export.context("cannot make the tree that others see")?;
+    let service = Service::new(Server::new(Arc::new(export)), fed.members.cluster());
+    let at = serve::door_beside(config.listen).context("no port is left beside `listen`")?;
+    let listener = TcpListener::bind(at).await;
+    let listener = listener.with_context(|| format!("cannot listen on {at} for files"))?;
+    println!("ready");
+    tokio::select! {
+        asked = shutdown::asked() => Ok(asked?),
+        ended = service.run(listener, fed.credentials) => Ok(ended?),
+    }
+}
+
+/// What others may have. What is this node's own secret is not among it.
+fn rules(config: &Config) -> Rules {
+    let deny = vec![config.state_dir.clone(), config.run_dir.clone()];
+    Rules { deny, ..Rules::default() }
 }

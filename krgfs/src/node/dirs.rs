@@ -1,0 +1,131 @@
+//! Reading directories: names with attributes, a part at a time.
+
+use super::convert::{file_attr, kind_of_line};
+use super::core::{Core, Result, Who, unexpected};
+use super::opens::{OpenDir, Part};
+use super::{ENTRY_TTL, generation};
+use fuser::{Errno, FileHandle, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use krg_faf::op::{Answer, Line, Op};
+use krg_types::limits::DIR_BYTES_MAX;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Core {
+    /// Opens a directory and reads its first part.
+    pub fn open_dir(
+        self: &Arc<Self>,
+        who: &Who,
+        ino: INodeNo,
+        done: impl FnOnce(Result<FileHandle>) + Send + 'static,
+    ) {
+        let handle = match self.handle(ino) {
+            Ok(handle) => handle,
+            Err(e) => return done(Err(e)),
+        };
+        let life = self.life();
+        let op = Op::OpenDir { dir: (*handle).clone(), bytes: DIR_BYTES_MAX };
+        let core = self.clone();
+        self.ask(who, op, &[], move |reply| match reply {
+            Ok((Answer::Listed(listed), _)) => {
+                let dir = OpenDir::new(handle, life, listed);
+                done(core.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE));
+            }
+            other => done(Err(unexpected(other))),
+        });
+    }
+
+    /// The part with the lines from `offset` on.
+    pub fn read_dir(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        offset: u64,
+        done: impl FnOnce(Result<Arc<Part>>) + Send + 'static,
+    ) {
+        let Some(dir) = self.opens.dir(fh.0) else { return done(Err(Errno::EBADF)) };
+        let offset = offset as i64;
+        if let Some(part) = dir.part(offset) {
+            return done(Ok(part));
+        }
+        let life = self.life();
+        let op = match (dir.remote(life), offset) {
+            (Some(open), _) => Op::ReadDir { open, offset, bytes: DIR_BYTES_MAX },
+            (None, 0) => Op::OpenDir { dir: (*dir.handle).clone(), bytes: DIR_BYTES_MAX },
+            // Half of it was read from a server that is not there any more.
+            (None, _) => return done(Err(Errno::EIO)),
+        };
+        self.ask(who, op, &[], move |reply| match reply {
+            Ok((Answer::Listed(listed), _)) => done(Ok(dir.read(life, offset, listed))),
+            other => done(Err(unexpected(other))),
+        });
+    }
+
+    /// Lets a directory go.
+    pub fn close_dir(&self, fh: FileHandle) {
+        if let Some(dir) = self.opens.dir(fh.0) {
+            self.opens.remove(fh.0);
+            if let Some(open) = dir.remote(self.life()) {
+                self.tell(Op::Close { open, owner: None });
+            }
+        }
+    }
+
+    /// Puts names into an answer, as many as it has room for.
+    pub fn fill(part: &Part, offset: u64, ino: INodeNo, mut reply: ReplyDirectory) {
+        for line in part.from(offset as i64).unwrap_or_default() {
+            let number = if is_dots(line) { ino } else { INodeNo(line.ino.max(1)) };
+            let kind = kind_of_line(line.kind);
+            if reply.add(number, line.next as u64, kind, name(line)) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    /// The same with attributes: the kernel then knows these files.
+    pub fn fill_plus(
+        &self,
+        part: &Part,
+        offset: u64,
+        ino: INodeNo,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        for line in part.from(offset as i64).unwrap_or_default() {
+            let next = line.next as u64;
+            let full = match &line.entry {
+                Some(entry) => {
+                    let number = self.inodes.told(entry);
+                    let attr = file_attr(number, &entry.attr);
+                    let generation = generation(&entry.handle);
+                    let full = reply.add(number, next, name(line), &ENTRY_TTL, &attr, generation);
+                    if full {
+                        self.inodes.forget(number, 1);
+                    }
+                    full
+                }
+                None => {
+                    // Number 0: the kernel asks for it when it wants to know.
+                    let mut attr = super::convert::nobody();
+                    attr.ino = if is_dots(line) { ino } else { INodeNo(0) };
+                    attr.kind = kind_of_line(line.kind);
+                    let none = fuser::Generation(0);
+                    reply.add(attr.ino, next, name(line), &Duration::ZERO, &attr, none)
+                }
+            };
+            if full {
+                break;
+            }
+        }
+        reply.ok();
+    }
+}
+
+fn is_dots(line: &Line) -> bool {
+    matches!(line.name.as_slice(), b"." | b"..")
+}
+
+fn name(line: &Line) -> &OsStr {
+    OsStr::from_bytes(line.name.as_slice())
+}

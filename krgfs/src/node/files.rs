@@ -1,0 +1,309 @@
+//! Files that are open: reading, writing, locking, letting go.
+
+use super::core::{Core, DISK_DEADLINE, Result, Who, unexpected};
+use super::opens::OpenFile;
+use bytes::Bytes;
+use fuser::{Errno, FileHandle, FopenFlags, INodeNo};
+use krg_faf::op::{Answer, Attr, Handle, Lock, LockKind, Op, OpenId, Opened};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle as Runtime;
+use tokio::time::{Instant, sleep_until};
+
+/// A file of up to so many bytes comes with the answer that it is open.
+const FIRST_BYTES: u32 = 64 << 10;
+/// Between attempts to get a lock that somebody has: at first, and at most.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+const LOCK_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+impl Core {
+    /// Opens a file; the kernel may go on using what it has of it if the flags say so.
+    pub fn open(
+        self: &Arc<Self>,
+        who: &Who,
+        ino: INodeNo,
+        flags: i32,
+        done: impl FnOnce(Result<(FileHandle, FopenFlags)>) + Send + 'static,
+    ) {
+        let handle = match self.handle(ino) {
+            Ok(handle) => handle,
+            Err(e) => return done(Err(e)),
+        };
+        let reads = flags & libc::O_ACCMODE == libc::O_RDONLY;
+        let small = self.inodes.size(ino).is_some_and(|n| n > 0 && n < FIRST_BYTES.into());
+        let want = if reads && small { FIRST_BYTES } else { 0 };
+        let flags = flags as u32;
+        let op = Op::Open { file: (*handle).clone(), flags, want };
+        let (core, life) = (self.clone(), self.life());
+        self.ask(who, op, &[], move |reply| match reply {
+            Ok((Answer::Opened(opened), bytes)) => {
+                let first = (want > 0).then_some((bytes, want));
+                done(core.opened(ino, handle, flags, life, &opened, first));
+            }
+            other => done(Err(unexpected(other))),
+        });
+    }
+
+    fn opened(
+        &self,
+        ino: INodeNo,
+        handle: Arc<Handle>,
+        flags: u32,
+        life: u64,
+        opened: &Opened,
+        first: Option<(Bytes, u32)>,
+    ) -> Result<(FileHandle, FopenFlags)> {
+        let file = OpenFile::new(ino, handle, flags, life, opened);
+        let mut how = FopenFlags::empty();
+        if self.inodes.keeps_cache(ino, &opened.attr) {
+            how |= FopenFlags::FOPEN_KEEP_CACHE;
+        } else if let Some((bytes, asked)) = first {
+            file.set_first(bytes, asked);
+        }
+        if flags as i32 & (libc::O_ACCMODE | libc::O_APPEND) == libc::O_WRONLY | libc::O_APPEND {
+            // Where it goes is known when it is written: nothing to be kept here.
+            how |= FopenFlags::FOPEN_DIRECT_IO;
+        }
+        let fh = self.opens.add_file(file).map(FileHandle).ok_or(Errno::ENFILE);
+        if fh.is_err() {
+            self.tell(Op::Close { open: opened.open, owner: None });
+        }
+        Ok((fh?, how))
+    }
+
+    /// A file that was made and opened in one go.
+    pub fn created(
+        &self,
+        ino: INodeNo,
+        handle: Handle,
+        flags: i32,
+        life: u64,
+        opened: &Opened,
+    ) -> Result<(FileHandle, FopenFlags)> {
+        self.opened(ino, Arc::new(handle), flags as u32, life, opened, None)
+    }
+
+    fn file(&self, fh: FileHandle) -> Result<Arc<OpenFile>> {
+        self.opens.file(fh.0).ok_or(Errno::EBADF)
+    }
+
+    /// Asks something about an open file.
+    pub fn ask_open(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        op: impl FnOnce(OpenId) -> Op + Send + 'static,
+        data: Bytes,
+        timeout: Duration,
+        done: impl FnOnce(Result) + Send + 'static,
+    ) {
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(e) => return done(Err(e)),
+        };
+        let asks = *who;
+        self.with_open(who, &file, move |core, open| match open {
+            Ok(open) => core.ask_for(&asks, op(open), &[&data], timeout, done),
+            Err(e) => done(Err(e)),
+        });
+    }
+
+    /// Reads.
+    pub fn read(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        done: impl FnOnce(Result<Bytes>) + Send + 'static,
+    ) {
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(e) => return done(Err(e)),
+        };
+        if let Some(bytes) = file.take_first(offset, size) {
+            return done(Ok(bytes));
+        }
+        let op = move |open| Op::Read { open, offset, size };
+        self.ask_open(who, fh, op, Bytes::new(), super::core::DEADLINE, |reply| match reply {
+            Ok((Answer::Data, bytes)) => done(Ok(bytes)),
+            other => done(Err(unexpected(other))),
+        });
+    }
+
+    /// Writes; how many bytes, and where the end is if it went there.
+    pub fn write(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        done: impl FnOnce(Result<(u32, Option<u64>)>) + Send + 'static,
+    ) {
+        let done = |reply: Result| match reply {
+            Ok((Answer::Written { bytes, end }, _)) => done(Ok((bytes, end))),
+            other => done(Err(unexpected(other))),
+        };
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(e) => return done(Err(e)),
+        };
+        // What is there is sent from where it is; only to open a file again it is kept.
+        match file.remote(self.life()).filter(|_| !file.has_lost()) {
+            Some(open) => self.ask(who, Op::Write { open, offset }, &[data], done),
+            None => {
+                let data = Bytes::copy_from_slice(data);
+                let op = move |open| Op::Write { open, offset };
+                self.ask_open(who, fh, op, data, super::core::DEADLINE, done);
+            }
+        }
+    }
+
+    /// Closes a file for one of those that have it open: its locks are given up.
+    pub fn flush(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        owner: u64,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        match self.file(fh) {
+            Ok(file) if self.unlocks(&file, owner) => {
+                let op = move |open| Op::Unlock { open, owner };
+                self.ask_open(who, fh, op, Bytes::new(), super::core::DEADLINE, |reply| {
+                    done(reply.map(drop));
+                });
+            }
+            _ => done(Ok(())),
+        }
+    }
+
+    /// A process that closes any of its descriptors of a file loses all its locks on it.
+    fn unlocks(&self, file: &Arc<OpenFile>, owner: u64) -> bool {
+        self.lock_owners.remove(file.ino, owner) | file.unlocked(owner)
+    }
+
+    /// Lets a file go.
+    pub fn release(&self, fh: FileHandle, owner: Option<u64>) {
+        let Ok(file) = self.file(fh) else { return };
+        self.opens.remove(fh.0);
+        if let Some(open) = file.remote(self.life()) {
+            let owner = owner.filter(|owner| self.unlocks(&file, *owner));
+            self.tell(Op::Close { open, owner });
+        }
+    }
+
+    /// Puts it on the disk.
+    pub fn sync(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        data_only: bool,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let op = move |open| Op::Sync { open, data_only };
+        self.ask_open(who, fh, op, Bytes::new(), DISK_DEADLINE, |reply| done(reply.map(drop)));
+    }
+
+    /// Gets or gives up a lock; waits for it if it is to.
+    pub fn lock(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        lock: Lock,
+        waits: Option<Runtime>,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(e) => return done(Err(e)),
+        };
+        if lock.kind != LockKind::Unlock {
+            // Before it is asked for: who dies meanwhile gives up what it may have got.
+            file.locked(lock.owner);
+            self.lock_owners.add(file.ino, lock.owner);
+        }
+        match waits {
+            None => self.try_lock(who, fh, lock, done),
+            Some(runtime) => {
+                let (core, who) = (self.clone(), *who);
+                runtime.spawn(async move { done(core.wait_for_lock(&who, fh, lock).await) });
+            }
+        }
+    }
+
+    fn try_lock(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        lock: Lock,
+        done: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let op = move |open| Op::SetLock { open, lock };
+        self.ask_open(who, fh, op, Bytes::new(), super::core::DEADLINE, |reply| {
+            done(reply.map(drop));
+        });
+    }
+
+    async fn wait_for_lock(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        lock: Lock,
+    ) -> Result<()> {
+        let mut pause = LOCK_PAUSE;
+        loop {
+            let (tx, rx) = tokio::sync::oneshot::channel();
+            self.try_lock(who, fh, lock, |result| {
+                let _ = tx.send(result);
+            });
+            match rx.await.unwrap_or(Err(Errno::EIO)) {
+                Err(e) if e == Errno::EAGAIN => {}
+                other => return other,
+            }
+            // Nobody tells when a process of the other node gives its lock up.
+            sleep_until(Instant::now() + pause).await;
+            if who.is_interrupted(self) {
+                return Err(Errno::EINTR);
+            }
+            pause = (pause * 2).min(LOCK_PAUSE_MAX);
+        }
+    }
+
+    /// Whose lock is in the way of one.
+    pub fn test_lock(
+        self: &Arc<Self>,
+        who: &Who,
+        fh: FileHandle,
+        lock: Lock,
+        done: impl FnOnce(Result<Option<Lock>>) + Send + 'static,
+    ) {
+        let op = move |open| Op::TestLock { open, lock };
+        let timeout = super::core::DEADLINE;
+        self.ask_open(who, fh, op, Bytes::new(), timeout, |reply| match reply {
+            Ok((Answer::Blocker(found), _)) => done(Ok(found)),
+            other => done(Err(unexpected(other))),
+        });
+    }
+
+    /// The attributes of a file, through one that is open if there is one.
+    pub fn attr(
+        self: &Arc<Self>,
+        who: &Who,
+        ino: INodeNo,
+        fh: Option<FileHandle>,
+        done: impl FnOnce(Result<Attr>) + Send + 'static,
+    ) {
+        let handle = match self.handle(ino) {
+            Ok(handle) => handle,
+            Err(e) => return done(Err(e)),
+        };
+        let life = self.life();
+        let open = fh.and_then(|fh| self.opens.file(fh.0)).and_then(|f| f.remote(life));
+        let op = Op::GetAttr { file: (*handle).clone(), open };
+        self.ask(who, op, &[], |reply| match reply {
+            Ok((Answer::Attr(attr), _)) => done(Ok(attr)),
+            other => done(Err(unexpected(other))),
+        });
+    }
+}
