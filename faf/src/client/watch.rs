@@ -11,22 +11,22 @@ const IDLE_PERIOD: Duration = Duration::from_secs(5);
 
 pub(super) fn run(client: &Weak<Client>) {
     while let Some(client) = client.upgrade() {
-        let mut ticking = client.ticking.lock().unwrap_or_else(PoisonError::into_inner);
-        let period = if *ticking { PERIOD } else { IDLE_PERIOD };
-        let waited = if *ticking {
+        if is_needed(&client) {
             // Only time tells; new questions need no wake-up.
-            drop(ticking);
-            std::thread::park_timeout(period);
-            true
-        } else {
-            let waited = client.tick.wait_timeout(ticking, period);
-            ticking = waited.unwrap_or_else(PoisonError::into_inner).0;
-            *ticking
-        };
-        if waited {
+            std::thread::park_timeout(PERIOD);
             look(&client);
         }
     }
+}
+
+/// Does anything wait? Waits for it for a while.
+fn is_needed(client: &Client) -> bool {
+    let ticking = client.ticking.lock().unwrap_or_else(PoisonError::into_inner);
+    if *ticking {
+        return true;
+    }
+    let waited = client.tick.wait_timeout(ticking, IDLE_PERIOD);
+    *waited.unwrap_or_else(PoisonError::into_inner).0
 }
 
 fn look(client: &Client) {

@@ -56,7 +56,7 @@ pub type Result<T = (Answer, Bytes)> = std::result::Result<T, Errno>;
 impl Core {
     /// Of a mount whose client is yet to come.
     pub fn new(procfs: &'static Procfs) -> Core {
-        let (inodes, opens) = (Inodes::default(), Opens::default());
+        let (inodes, opens) = (Inodes::new(), Opens::default());
         let lock_owners = LockOwners::default();
         Core { client: OnceLock::new(), inodes, opens, lock_owners, procfs }
     }
@@ -74,11 +74,9 @@ impl Core {
     /// What the server calls a file.
     ///
     /// # Errors
-    /// EHOSTDOWN for the root of a server that was never reached; ESTALE for what the kernel
-    /// should have forgotten.
+    /// ESTALE for what the kernel should have forgotten.
     pub fn handle(&self, ino: INodeNo) -> Result<Arc<Handle>> {
-        let handle = self.inodes.handle(ino);
-        handle.ok_or(if ino == INodeNo::ROOT { Errno::EHOSTDOWN } else { Errno::ESTALE })
+        self.inodes.handle(ino).ok_or(Errno::ESTALE)
     }
 
     /// Asks for whoever has made a FUSE request.
@@ -214,7 +212,7 @@ impl Events for Feed {
 
     fn connected(&self, _resumed: bool, root: Entry) {
         if let Some(core) = self.0.upgrade() {
-            core.inodes.set_root(root.handle);
+            core.inodes.name_root(root.handle);
         }
     }
 

@@ -41,7 +41,6 @@ struct Table {
 }
 
 /// All of one mount.
-#[derive(Default)]
 pub struct Inodes(Mutex<Table>);
 
 impl Inodes {
@@ -49,14 +48,19 @@ impl Inodes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The root, which is there for as long as the mount is.
-    pub fn set_root(&self, handle: Handle) {
-        let mut table = self.table();
-        let handle = Arc::new(handle);
-        table.numbers.retain(|_, ino| *ino != ROOT);
-        table.numbers.insert(handle.clone(), ROOT);
-        let root = Inode { handle, lookups: 1, cached: None, size: 0 };
+    /// With the root, which is there for as long as the mount is; its handle is empty.
+    pub fn new() -> Inodes {
+        let mut table = Table::default();
+        let root = Inode { handle: Arc::default(), lookups: 1, cached: None, size: 0 };
         table.inodes.insert(ROOT, root);
+        Inodes(Mutex::new(table))
+    }
+
+    /// The server calls the root this, too.
+    pub fn name_root(&self, handle: Handle) {
+        let mut table = self.table();
+        table.numbers.retain(|_, ino| *ino != ROOT);
+        table.numbers.insert(Arc::new(handle), ROOT);
     }
 
     /// The kernel is told of a file; its number.
@@ -140,8 +144,8 @@ mod tests {
 
     #[test]
     fn a_number_is_of_one_file_until_the_kernel_forgets_it() {
-        let inodes = Inodes::default();
-        inodes.set_root(Handle::new(&b"root"[..]).unwrap());
+        let inodes = Inodes::new();
+        inodes.name_root(Handle::new(&b"root"[..]).unwrap());
         let a = inodes.told(&entry(b"a", 7));
         assert_eq!((a, inodes.told(&entry(b"a", 7))), (INodeNo(7), INodeNo(7)));
         let b = inodes.told(&entry(b"b", 7));
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_cache_is_kept_while_the_file_is_as_it_was() {
-        let inodes = Inodes::default();
+        let inodes = Inodes::new();
         let one = inodes.told(&entry(b"a", 7));
         let attr = Attr { ino: 7, size: 3, ..Attr::default() };
         assert!(!inodes.keeps_cache(one, &attr));
