@@ -9,13 +9,13 @@ mod rules;
 mod tree;
 
 pub use rules::Rules;
-pub use tree::{Child, Tree};
+pub use tree::{Child, Tree, change_key};
 
-use crate::handle::{MountKey, Sealer};
+use crate::handle::Sealer;
+use crate::op::Handle;
 use arc_swap::ArcSwap;
 use krg_sys::file_handle;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// The files of this node, as others may have them.
@@ -53,20 +53,20 @@ impl Export {
         &self.sealer
     }
 
-    /// The file of a handle, opened with `O_PATH`, and its mount.
+    /// The file of a handle.
     ///
     /// # Errors
     /// ESTALE: it is not ours, or the file is gone.
-    pub fn find(&self, handle: &crate::op::Handle) -> io::Result<(OwnedFd, MountKey)> {
+    pub fn find(&self, handle: &Handle) -> io::Result<Child> {
         let stale = || io::Error::from_raw_os_error(libc::ESTALE);
         let tree = self.tree.load();
-        let (key, file) = match handle.as_slice() {
+        let (mount, file) = match handle.as_slice() {
             // The root, which a client knows before it has been told anything.
             [] => tree.root().clone(),
             _ => self.sealer.open(handle).ok_or_else(stale)?,
         };
-        let mount = tree.mount(key).ok_or_else(stale)?;
-        let fd = file_handle::open(mount, &file, libc::O_PATH | libc::O_NOFOLLOW)?;
-        Ok((fd, key))
+        let at = tree.mount(mount).ok_or_else(stale)?;
+        let fd = file_handle::open(at, &file, libc::O_PATH | libc::O_NOFOLLOW)?;
+        Ok(Child { fd, mount, handle: file })
     }
 }

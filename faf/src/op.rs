@@ -120,6 +120,9 @@ pub struct Attr {
     pub ctime: Moment,
 }
 
+/// What a server calls a file when it tells that it has changed.
+pub type Key = u64;
+
 /// A file that was found.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
@@ -127,6 +130,10 @@ pub struct Entry {
     pub handle: Handle,
     /// What it is like.
     pub attr: Attr,
+    /// What it is called when it has changed.
+    pub key: Key,
+    /// The client is told when something changes in its file system.
+    pub watched: bool,
 }
 
 /// One line of a directory.
@@ -240,6 +247,8 @@ pub enum Op {
     SetLock { open: OpenId, lock: Lock },
     /// `Done`: all locks of this owner on the file are gone.
     Unlock { open: OpenId, owner: u64 },
+    /// `Done`: the client need not be told any more when these change.
+    Forget { keys: Vec<Key> },
 }
 
 /// What it leads to.
@@ -251,6 +260,10 @@ pub enum Answer {
     Done,
     Welcome(Welcome),
     Entry(Entry),
+    /// There is no such name; if the directory is watched, the client is told when there is.
+    Absent {
+        watched: bool,
+    },
     Attr(Attr),
     /// The frame's data.
     Data,
@@ -316,14 +329,15 @@ pub struct StatFs {
     pub name_max: u32,
 }
 
-/// What a server tells without being asked, in frames numbered 0.
+/// What a server tells without being asked, in frames numbered 0. After `Changed` nothing more is
+/// said of a file until the client has asked about it again; of a directory it is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Notice {
     /// A file's content or attributes have changed.
-    Changed { file: Handle },
+    Changed { file: Key },
     /// A name of a directory has come, gone, or means another file.
-    Name { dir: Handle, name: Name },
+    Name { dir: Key, name: Name },
     /// More has changed than can be told.
     Everything,
 }

@@ -6,7 +6,7 @@
 
 use crate::bytes::Bounded;
 use crate::op::{Answer, Hello, Op, Request, Welcome};
-use crate::server::{Out, Server, Session, Sessions, enter_thread};
+use crate::server::{Out, Server, Session, enter_thread};
 use krg_rpc::frame::Frame;
 use krg_rpc::link::{Inbox, Link};
 use krg_rpc::tls::{Credentials, Incoming, Protocol};
@@ -34,7 +34,6 @@ const STACK_BYTES: usize = 512 << 10;
 /// A file server's doors.
 pub struct Service {
     server: Server,
-    sessions: Sessions,
     cluster: Arc<str>,
     links: AtomicUsize,
 }
@@ -42,8 +41,7 @@ pub struct Service {
 impl Service {
     /// For the nodes of this cluster.
     pub fn new(server: Server, cluster: Arc<str>) -> Arc<Service> {
-        let (sessions, links) = (Sessions::default(), AtomicUsize::new(0));
-        Arc::new(Service { server, sessions, cluster, links })
+        Arc::new(Service { server, cluster, links: AtomicUsize::new(0) })
     }
 
     /// What it serves.
@@ -130,7 +128,8 @@ impl Service {
         runtime: &Handle,
     ) {
         let member = link.member();
-        let (session, resumed) = self.sessions.join(member, hello.session);
+        let (session, resumed) = self.server.join(member, hello.session);
+        session.promises.set_link(Arc::downgrade(link));
         let welcome = match self.server.root() {
             Ok(root) => Answer::Welcome(Welcome { root, resumed }),
             Err(e) => Answer::Failed(e.raw_os_error().unwrap_or(libc::EIO)),
@@ -146,7 +145,7 @@ impl Service {
             });
             crew.work();
         }
-        if self.sessions.leave(member, hello.session) {
+        if self.server.leave(member, hello.session) {
             let number = hello.session;
             let at = Instant::now() + RETURN_MAX;
             runtime.spawn(self.forget(member, number, at));
@@ -155,7 +154,7 @@ impl Service {
 
     async fn forget(self: Arc<Self>, member: MemberId, number: u128, at: Instant) {
         sleep_until(at).await;
-        self.sessions.forget(member, number);
+        self.server.forget(member, number);
     }
 }
 

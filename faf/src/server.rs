@@ -6,23 +6,29 @@ mod dir;
 mod file;
 mod lock;
 mod names;
+mod promises;
 mod session;
+mod watch;
 
 pub use session::{Session, Sessions};
 
-use crate::export::{Child, Export, Tree};
+use crate::bytes::Name;
+use crate::export::{Child, Export, Rules, Tree};
 use crate::handle::MountKey;
-use crate::op::{Answer, Attr, Caller, Entry, Handle, Moment, Op, Request};
+use crate::op::{Answer, Attr, Caller, Entry, Handle, Key, Moment, Op, Request};
 use krg_sys::cred::{self, ActingAs};
 use krg_sys::statx::{Stat, Time, statx};
 use krg_sys::{ns, procfs};
+use krg_types::MemberId;
 use krg_types::limits::FRAME_DATA_BYTES_MAX;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use session::Open;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use watch::Watch;
 
 /// The bytes of a file that go with an answer; kept by a thread and used again.
 #[derive(Default)]
@@ -50,6 +56,8 @@ impl Out {
 /// Answers for one export.
 pub struct Server {
     export: Arc<Export>,
+    sessions: Arc<Sessions>,
+    watch: Arc<Watch>,
 }
 
 /// What one request is done with.
@@ -91,7 +99,48 @@ fn reopen(fd: BorrowedFd<'_>, flags: i32) -> io::Result<OwnedFd> {
 impl Server {
     /// For this export.
     pub fn new(export: Arc<Export>) -> Server {
-        Server { export }
+        Server { export, sessions: Arc::default(), watch: Arc::default() }
+    }
+
+    /// A connection of a client begins; whether the client was there before.
+    pub fn join(&self, member: MemberId, number: u128) -> (Arc<Session>, bool) {
+        let joined = self.sessions.join(member, number);
+        self.watch.start(&self.export.tree(), &self.sessions);
+        joined
+    }
+
+    /// A connection has ended; true if it was the client's last.
+    pub fn leave(&self, member: MemberId, number: u128) -> bool {
+        self.sessions.leave(member, number)
+    }
+
+    /// A client has not come back: what it had open is closed.
+    pub fn forget(&self, member: MemberId, number: u128) {
+        for open in self.sessions.forget(member, number) {
+            self.unwatch(&open);
+        }
+        if self.sessions.is_empty() {
+            self.watch.stop();
+        }
+    }
+
+    fn unwatch(&self, open: &Open) {
+        if let Some(key) = open.key {
+            self.watch.closed(key, open.fd.as_fd());
+        }
+    }
+
+    /// Makes the tree anew, and has the clients look again.
+    ///
+    /// # Errors
+    /// As `Export::open`; everything then stays as it was.
+    pub fn rebuild(&self, rules: Arc<Rules>) -> io::Result<()> {
+        self.export.rebuild(rules)?;
+        if !self.sessions.is_empty() {
+            self.watch.start(&self.export.tree(), &self.sessions);
+        }
+        self.sessions.everything();
+        Ok(())
     }
 
     /// The export.
@@ -130,9 +179,10 @@ impl Server {
         let tree = self.export.tree();
         let (key, file) = tree.root();
         let handle = self.export.sealer().seal(*key, file);
-        let (fd, key) = self.export.find(&handle)?;
-        let attr = attr_of(&tree, key, &statx(fd.as_fd(), c"")?);
-        Ok(Entry { handle, attr })
+        let root = self.export.find(&handle)?;
+        let attr = attr_of(&tree, root.mount, &statx(root.fd.as_fd(), c"")?);
+        let (key, watched) = (tree.change_key(*key, file), self.watch.covers(*key));
+        Ok(Entry { handle, attr, key, watched })
     }
 }
 
@@ -198,12 +248,38 @@ impl Turn<'_> {
             Op::TestLock { open, lock } => self.test_lock(open, lock),
             Op::SetLock { open, lock } => self.set_lock(open, lock),
             Op::Unlock { open, owner } => self.unlock(open, owner),
+            Op::Forget { keys } => {
+                self.session.promises.drop(&keys);
+                Ok(Answer::Done)
+            }
         }
     }
 
-    /// A handle's file, opened with `O_PATH`.
-    fn find(&self, handle: &Handle) -> io::Result<(OwnedFd, MountKey)> {
+    /// A handle's file.
+    fn find(&self, handle: &Handle) -> io::Result<Child> {
         self.server.export.find(handle)
+    }
+
+    /// What a file is called when it changes.
+    fn key(&self, child: &Child) -> Key {
+        self.tree.change_key(child.mount, &child.handle)
+    }
+
+    /// The client is told from now on when this file changes.
+    fn promise(&self, child: &Child) -> Key {
+        let key = self.key(child);
+        self.session.promises.make(key);
+        key
+    }
+
+    /// Tells the other clients that a file has changed.
+    fn changed(&self, child: &Child) {
+        self.server.sessions.changed(Some(self.session), self.key(child), false);
+    }
+
+    /// Tells them that a name has.
+    fn renamed(&self, dir: &Child, name: &Name) {
+        self.server.sessions.name(Some(self.session), self.key(dir), name.clone());
     }
 
     /// Does something as the caller.
@@ -214,8 +290,10 @@ impl Turn<'_> {
 
     /// What a file that was found is told as.
     fn entry(&self, fd: OwnedFd) -> io::Result<Entry> {
-        let stat = statx(fd.as_fd(), c"")?;
         let child = self.tree.identify(fd)?;
+        // First: what changes after it was looked at is told.
+        self.promise(&child);
+        let stat = statx(child.fd.as_fd(), c"")?;
         self.entry_of(&child, &stat)
     }
 
@@ -224,7 +302,8 @@ impl Turn<'_> {
             return Err(errno(libc::EACCES));
         }
         let handle = self.server.export.sealer().seal(child.mount, &child.handle);
-        Ok(Entry { handle, attr: attr_of(&self.tree, child.mount, stat) })
+        let (key, watched) = (self.key(child), self.server.watch.covers(child.mount));
+        Ok(Entry { handle, attr: attr_of(&self.tree, child.mount, stat), key, watched })
     }
 }
 

@@ -24,11 +24,8 @@ use krg_types::mfs::NODE_TYPE;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
 
-/// The kernel may use what it was told of a name for so long.
-const ENTRY_TTL: Duration = Duration::from_secs(1);
 /// Requests the kernel may have waiting in the background: reading ahead, writing, letting go.
 const MAX_BACKGROUND: u16 = 256;
 /// How far ahead the kernel reads, bytes.
@@ -47,7 +44,8 @@ pub fn mount(
     threads: usize,
 ) -> Result<Session<Tree>, FuseError> {
     let procfs = procfs::own().map_err(FuseError::at(at))?;
-    let core = Arc::new(Core::new(procfs));
+    let (stale, told) = std::sync::mpsc::channel();
+    let core = Arc::new(Core::new(procfs, stale));
     let feed = Arc::new(Feed(Arc::downgrade(&core)));
     let _in_runtime = runtime.enter();
     core.set_client(Client::start(route, feed).map_err(FuseError::at(at))?);
@@ -63,11 +61,16 @@ pub fn mount(
     config.n_threads = Some(threads.max(2));
     config.clone_fd = true;
     let tree = Tree { core, runtime: runtime.clone() };
-    Session::from_fd(tree, device, SessionACL::All, config).map_err(|e| {
+    let failed = |e| {
         // Nobody would ever serve it.
         let _ = umount_detach(at);
         FuseError::at(at)(e)
-    })
+    };
+    let session = Session::from_fd(tree, device, SessionACL::All, config).map_err(failed)?;
+    let kernel = session.notifier();
+    let thread = std::thread::Builder::new().name("stale".into());
+    thread.spawn(move || self::core::tell_kernel(&told, &kernel)).map_err(failed)?;
+    Ok(session)
 }
 
 /// What the kernel is asked to do of what it can. Only what is listed here: fuser lets others

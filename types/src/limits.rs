@@ -117,6 +117,10 @@ pub const FILE_THREADS_PER_LINK_MAX: usize = 32;
 pub const FILE_REQUESTS_MAX: usize = 4096;
 /// Open files of all clients of one file server.
 pub const FILE_OPENS_MAX: usize = 16_384;
+/// Files of which one client is told when they change. More are forgotten, and it is told so.
+pub const FILE_PROMISES_MAX: usize = 1 << 18;
+/// Files that a client lets go of in one message.
+pub const FILE_FORGETS_MAX: usize = 4096;
 /// Longest target of a symbolic link, bytes (PATH_MAX with its end).
 pub const LINK_TARGET_BYTES_MAX: usize = 4096;
 /// Longest value of an extended attribute, and longest list of their names, bytes (xattr(7)).

@@ -2,6 +2,8 @@
 
 use super::Rules;
 use crate::handle::MountKey;
+use crate::op::Key;
+use krg_sys::fanotify;
 use krg_sys::file_handle::{self, FileHandle};
 use krg_sys::mount::{self, MountEntry, MsFlags};
 use krg_sys::ns::{self, Namespaces};
@@ -11,6 +13,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -38,6 +41,8 @@ struct Mount {
     /// What is added to the numbers of its files, so that no two files of the tree have the same.
     ino_offset: u64,
     device: u64,
+    /// As fanotify tells of it; none if it cannot be watched.
+    fsid: Option<u64>,
 }
 
 /// A file that was found by its name.
@@ -109,6 +114,17 @@ impl Tree {
         key.copied().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
     }
 
+    /// What a file is called when it changes.
+    pub fn change_key(&self, mount: MountKey, file: &FileHandle) -> Key {
+        let fsid = self.mounts.get(&mount).and_then(|m| m.fsid);
+        change_key(fsid.unwrap_or(mount.0), file)
+    }
+
+    /// The mounts, for who watches them.
+    pub fn mounts(&self) -> impl Iterator<Item = (MountKey, BorrowedFd<'_>)> {
+        self.mounts.iter().map(|(key, m)| (*key, m.fd.as_fd()))
+    }
+
     /// Must nobody see this?
     pub fn is_denied(&self, stat: &Stat) -> bool {
         self.denied.contains(&(stat.dev, stat.ino))
@@ -127,6 +143,13 @@ impl Tree {
             ino => ino,
         }
     }
+}
+
+/// What a file of the file system with this number is called when it changes.
+pub fn change_key(fsid: u64, file: &FileHandle) -> Key {
+    let mut hasher = DefaultHasher::new();
+    (fsid, file.kind, file.bytes()).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The same number for the same text, today and after an upgrade.
@@ -229,6 +252,7 @@ fn take(entry: &MountEntry, root: &Stat, is_root: bool) -> io::Result<(MountKey,
     let id = format!("{id:?}");
     let place = format!("{id} {} {}", entry.mount_point.display(), entry.root.display());
     let ino_offset = if stat.dev == root.dev { 0 } else { spread(&id) };
-    let mount = Mount { fd, ino_offset, device: stat.dev };
+    let fsid = fanotify::fsid(fd.as_fd()).ok();
+    let mount = Mount { fd, ino_offset, device: stat.dev, fsid };
     Ok((MountKey(digest(&place)), mount))
 }

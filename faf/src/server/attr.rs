@@ -17,16 +17,16 @@ impl Turn<'_> {
     pub(super) fn get_attr(&self, file: &Handle, open: Option<OpenId>) -> io::Result<Answer> {
         // Of an open file also when it has no name any more.
         if let Some(open) = open.and_then(|id| self.session.get(id).ok()) {
-            let (_, key) =
-                self.server.export.sealer().open(file).map_or_else(
-                    || Err(errno(libc::ESTALE)),
-                    |(key, handle)| Ok((handle, key)),
-                )?;
+            let sealed = self.server.export.sealer().open(file);
+            let (mount, handle) = sealed.ok_or_else(|| errno(libc::ESTALE))?;
+            self.session.promises.make(self.tree.change_key(mount, &handle));
             let stat = statx(open.fd.as_fd(), c"")?;
-            return Ok(Answer::Attr(attr_of(&self.tree, key, &stat)));
+            return Ok(Answer::Attr(attr_of(&self.tree, mount, &stat)));
         }
-        let (fd, key) = self.find(file)?;
-        Ok(Answer::Attr(attr_of(&self.tree, key, &statx(fd.as_fd(), c"")?)))
+        let file = self.find(file)?;
+        self.promise(&file);
+        let stat = statx(file.fd.as_fd(), c"")?;
+        Ok(Answer::Attr(attr_of(&self.tree, file.mount, &stat)))
     }
 
     pub(super) fn set_attr(
@@ -35,8 +35,8 @@ impl Turn<'_> {
         open: Option<OpenId>,
         set: &SetAttr,
     ) -> io::Result<Answer> {
-        let (fd, key) = self.find(file)?;
-        let fd = fd.as_fd();
+        let file = self.find(file)?;
+        let fd = file.fd.as_fd();
         if let Some(size) = set.size {
             self.truncate(fd, open, size)?;
         }
@@ -55,7 +55,9 @@ impl Turn<'_> {
             }
             Ok(())
         })?;
-        Ok(Answer::Attr(attr_of(&self.tree, key, &statx(fd, c"")?)))
+        self.changed(&file);
+        self.promise(&file);
+        Ok(Answer::Attr(attr_of(&self.tree, file.mount, &statx(fd, c"")?)))
     }
 
     /// With ftruncate(2) where the file is open for it: that needs no permission any more.
@@ -74,8 +76,8 @@ impl Turn<'_> {
     }
 
     pub(super) fn stat_fs(&self, file: &Handle) -> io::Result<Answer> {
-        let (fd, _) = self.find(file)?;
-        let stat = fstatvfs(&fd)?;
+        let file = self.find(file)?;
+        let stat = fstatvfs(&file.fd)?;
         Ok(Answer::StatFs(StatFs {
             blocks: stat.blocks(),
             free: stat.blocks_free(),
@@ -94,10 +96,10 @@ impl Turn<'_> {
         name: &XattrName,
         out: &mut Out,
     ) -> io::Result<Answer> {
-        let (fd, _) = self.find(file)?;
+        let file = self.find(file)?;
         let name = c_name(name)?;
         let room = out.room(XATTR_BYTES_MAX);
-        let path = path_of(fd.as_fd());
+        let path = path_of(file.fd.as_fd());
         let len = self.acting(|| xattr::get(&path, &name, room))?;
         out.len = len;
         Ok(Answer::Data)
@@ -110,30 +112,32 @@ impl Turn<'_> {
         value: &[u8],
         flags: u32,
     ) -> io::Result<Answer> {
-        let (fd, _) = self.find(file)?;
+        let file = self.find(file)?;
         let name = c_name(name)?;
         if value.len() > XATTR_BYTES_MAX {
             return Err(errno(libc::E2BIG));
         }
-        let path = path_of(fd.as_fd());
+        let path = path_of(file.fd.as_fd());
         self.acting(|| xattr::set(&path, &name, value, flags as i32))?;
+        self.changed(&file);
         Ok(Answer::Done)
     }
 
     pub(super) fn list_xattr(&self, file: &Handle, out: &mut Out) -> io::Result<Answer> {
-        let (fd, _) = self.find(file)?;
+        let file = self.find(file)?;
         let room = out.room(XATTR_BYTES_MAX);
-        let path = path_of(fd.as_fd());
+        let path = path_of(file.fd.as_fd());
         let len = self.acting(|| xattr::list(&path, room))?;
         out.len = len;
         Ok(Answer::Data)
     }
 
     pub(super) fn remove_xattr(&self, file: &Handle, name: &XattrName) -> io::Result<Answer> {
-        let (fd, _) = self.find(file)?;
+        let file = self.find(file)?;
         let name = c_name(name)?;
-        let path = path_of(fd.as_fd());
+        let path = path_of(file.fd.as_fd());
         self.acting(|| xattr::remove(&path, &name))?;
+        self.changed(&file);
         Ok(Answer::Done)
     }
 }

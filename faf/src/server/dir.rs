@@ -14,9 +14,10 @@ use std::sync::{Mutex, PoisonError};
 
 impl Turn<'_> {
     pub(super) fn open_dir(&self, dir: &Handle, bytes: u32, out: &mut Out) -> io::Result<Answer> {
-        let (found, _) = self.find(dir)?;
-        let stat = statx(found.as_fd(), c"")?;
-        let fd = self.acting(|| reopen(found.as_fd(), libc::O_RDONLY | libc::O_DIRECTORY))?;
+        let found = self.find(dir)?;
+        self.promise(&found);
+        let stat = statx(found.fd.as_fd(), c"")?;
+        let fd = self.acting(|| reopen(found.fd.as_fd(), libc::O_RDONLY | libc::O_DIRECTORY))?;
         let (lines, end) = self.lines(fd.as_fd(), bytes, out)?;
         if end {
             // A small directory has been read in one go: nothing stays open.
@@ -24,7 +25,8 @@ impl Turn<'_> {
         }
         let caller = self.caller.clone();
         let (file, place) = ((stat.dev, stat.ino), Mutex::new(()));
-        let open = self.session.add(Open { fd, caller, append: false, file, place })?;
+        let open =
+            self.session.add(Open { fd, caller, append: false, file, key: None, place })?;
         Ok(Answer::Listed(Listed { open: Some(open), lines, end }))
     }
 
@@ -43,8 +45,8 @@ impl Turn<'_> {
     }
 
     pub(super) fn sync_dir(&self, dir: &Handle) -> io::Result<Answer> {
-        let (found, _) = self.find(dir)?;
-        let fd = self.acting(|| reopen(found.as_fd(), libc::O_RDONLY | libc::O_DIRECTORY))?;
+        let found = self.find(dir)?;
+        let fd = self.acting(|| reopen(found.fd.as_fd(), libc::O_RDONLY | libc::O_DIRECTORY))?;
         nix::unistd::fsync(&fd)?;
         Ok(Answer::Done)
     }
@@ -90,16 +92,19 @@ impl Turn<'_> {
     /// work of opening it; that both are of one file, its number tells.
     fn described(&self, dir: BorrowedFd<'_>, name: &CStr, ino: u64) -> io::Result<Entry> {
         let (handle, id) = file_handle::of_name(dir, name)?;
+        let mount = self.tree.key(id)?;
+        let key = self.tree.change_key(mount, &handle);
+        self.session.promises.make(key);
         let stat = statx(dir, name)?;
         if stat.ino != ino {
             // A mount point, or it has just been replaced.
             return self.entry(self.tree.child(dir, name)?);
         }
-        let mount = self.tree.key(id)?;
         if self.tree.is_denied(&stat) {
             return Err(errno(libc::EACCES));
         }
         let sealed = self.server.export.sealer().seal(mount, &handle);
-        Ok(Entry { handle: sealed, attr: attr_of(&self.tree, mount, &stat) })
+        let watched = self.server.watch.covers(mount);
+        Ok(Entry { handle: sealed, attr: attr_of(&self.tree, mount, &stat), key, watched })
     }
 }

@@ -4,9 +4,10 @@ use super::names::with_umask;
 use super::session::Open;
 use super::{Out, Turn, attr_of, errno, reopen};
 use crate::bytes::{Bounded, Name};
-use crate::handle::MountKey;
+use crate::export::Child;
 use crate::op::{Answer, Handle, OpenId, Opened};
 use krg_sys::cred::ActingAs;
+use krg_sys::file_handle;
 use krg_sys::statx::{Stat, statx};
 use krg_types::limits::COPY_BYTES_MAX;
 use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate, openat};
@@ -31,22 +32,26 @@ impl Turn<'_> {
     fn keep(
         &self,
         fd: OwnedFd,
-        mount: MountKey,
+        child: &Child,
         handle: &Handle,
         flags: i32,
     ) -> io::Result<Opened> {
+        // First: what is changed after the file was looked at is told.
+        let key = self.promise(child);
+        self.server.watch.opened(key, fd.as_fd());
         let stat = statx(fd.as_fd(), c"")?;
         let open = Open {
             fd,
             caller: self.caller.clone(),
             append: flags & libc::O_APPEND != 0,
             file: (stat.dev, stat.ino),
+            key: Some(key),
             place: Mutex::new(()),
         };
         let flags = flags & !libc::O_TRUNC;
         let proof =
             self.server.export.sealer().proof(self.session.member.get(), handle, flags as u32);
-        let attr = attr_of(&self.tree, mount, &stat);
+        let attr = attr_of(&self.tree, child.mount, &stat);
         Ok(Opened { open: self.session.add(open)?, attr, proof })
     }
 
@@ -57,14 +62,19 @@ impl Turn<'_> {
         want: u32,
         out: &mut Out,
     ) -> io::Result<Answer> {
-        let (found, mount) = self.find(file)?;
-        is_regular(&statx(found.as_fd(), c"")?)?;
+        let found = self.find(file)?;
+        is_regular(&statx(found.fd.as_fd(), c"")?)?;
         let flags = flags as i32 & KEPT;
-        let fd = self.acting(|| reopen(found.as_fd(), flags | libc::O_NONBLOCK))?;
-        if want > 0 && flags & libc::O_ACCMODE != libc::O_WRONLY {
-            out.len = pread(&fd, out.room(want as usize), 0).unwrap_or(0);
+        let fd = self.acting(|| reopen(found.fd.as_fd(), flags | libc::O_NONBLOCK))?;
+        if flags & libc::O_TRUNC != 0 {
+            self.changed(&found);
         }
-        Ok(Answer::Opened(self.keep(fd, mount, file, flags)?))
+        let opened = self.keep(fd, &found, file, flags)?;
+        if want > 0 && flags & libc::O_ACCMODE != libc::O_WRONLY {
+            let open = self.session.get(opened.open)?;
+            out.len = pread(&open.fd, out.room(want as usize), 0).unwrap_or(0);
+        }
+        Ok(Answer::Opened(opened))
     }
 
     pub(super) fn open_again(
@@ -78,14 +88,14 @@ impl Turn<'_> {
         if !self.server.export.sealer().proves(proof, member, file, kept as u32) {
             return Err(errno(libc::EACCES));
         }
-        let (found, mount) = self.find(file)?;
-        let stat = statx(found.as_fd(), c"")?;
+        let found = self.find(file)?;
+        let stat = statx(found.fd.as_fd(), c"")?;
         is_regular(&stat)?;
         if stat.nlink == 0 {
             return Err(errno(libc::ESTALE));
         }
-        let fd = reopen(found.as_fd(), kept | libc::O_NONBLOCK)?;
-        Ok(Answer::Opened(self.keep(fd, mount, file, kept)?))
+        let fd = reopen(found.fd.as_fd(), kept | libc::O_NONBLOCK)?;
+        Ok(Answer::Opened(self.keep(fd, &found, file, kept)?))
     }
 
     pub(super) fn create(
@@ -95,7 +105,7 @@ impl Turn<'_> {
         (mode, umask): (u32, u32),
         flags: u32,
     ) -> io::Result<Answer> {
-        let (dir, _) = self.find(dir)?;
+        let dir = self.find(dir)?;
         let exclusive = flags as i32 & libc::O_EXCL;
         let flags = flags as i32 & KEPT;
         let how = OFlag::from_bits_truncate(flags | exclusive)
@@ -105,13 +115,20 @@ impl Turn<'_> {
             | OFlag::O_NOCTTY
             | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(mode & 0o7777);
-        let fd = self
-            .acting(|| with_umask(umask, || Ok(openat(dir.as_fd(), name.as_c(), how, mode)?)))?;
+        let fd = self.acting(|| {
+            with_umask(umask, || Ok(openat(dir.fd.as_fd(), name.as_c(), how, mode)?))
+        })?;
         let stat = statx(fd.as_fd(), c"")?;
         is_regular(&stat)?;
-        let child = self.tree.identify(fd)?;
+        self.renamed(&dir, name);
+        let (handle, id) = file_handle::of(fd.as_fd())?;
+        let child = Child { fd, mount: self.tree.key(id)?, handle };
+        if flags & libc::O_TRUNC != 0 {
+            self.changed(&child);
+        }
         let entry = self.entry_of(&child, &stat)?;
-        let opened = self.keep(child.fd, child.mount, &entry.handle, flags)?;
+        let fd = child.fd.try_clone()?;
+        let opened = self.keep(fd, &child, &entry.handle, flags)?;
         Ok(Answer::Created { entry, opened })
     }
 
@@ -146,11 +163,13 @@ impl Turn<'_> {
         let _as = ActingAs::enter(&open.caller)?;
         if !open.append {
             let bytes = write_all(data, offset, |piece, at| pwrite(&open.fd, piece, at))?;
+            self.written(&open);
             return Ok(Answer::Written { bytes, end: None });
         }
         let _place = open.place.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = write_all(data, 0, |piece, _| nix::unistd::write(&open.fd, piece))?;
         let end = lseek64(&open.fd, 0, Whence::SeekCur)?;
+        self.written(&open);
         Ok(Answer::Written { bytes, end: Some(end as u64) })
     }
 
@@ -158,8 +177,17 @@ impl Turn<'_> {
         if let Some(owner) = owner {
             self.unlock(open, owner)?;
         }
-        self.session.remove(open);
+        if let Some(open) = self.session.remove(open) {
+            self.server.unwatch(&open);
+        }
         Ok(Answer::Done)
+    }
+
+    /// Tells the other clients that an open file has been written.
+    fn written(&self, open: &Open) {
+        if let Some(key) = open.key {
+            self.server.sessions.changed(Some(self.session), key, false);
+        }
     }
 
     pub(super) fn sync(&self, open: OpenId, data_only: bool) -> io::Result<Answer> {
@@ -184,6 +212,7 @@ impl Turn<'_> {
             FallocateFlags::from_bits(mode as i32).ok_or_else(|| errno(libc::EOPNOTSUPP))?;
         let _as = ActingAs::enter(&open.caller)?;
         fallocate(&open.fd, mode, place(offset)?, place(len)?)?;
+        self.written(&open);
         Ok(Answer::Done)
     }
 

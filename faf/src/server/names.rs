@@ -17,9 +17,16 @@ const PERMISSIONS: u32 = 0o7777;
 
 impl Turn<'_> {
     pub(super) fn lookup(&self, dir: &Handle, name: &Name) -> io::Result<Answer> {
-        let (dir, _) = self.find(dir)?;
-        let fd = self.acting(|| self.tree.child(dir.as_fd(), name.as_c()))?;
-        Ok(Answer::Entry(self.entry(fd)?))
+        let dir = self.find(dir)?;
+        // A name that is not there is told of when it comes.
+        self.promise(&dir);
+        match self.acting(|| self.tree.child(dir.fd.as_fd(), name.as_c())) {
+            Ok(fd) => Ok(Answer::Entry(self.entry(fd)?)),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(Answer::Absent { watched: self.server.watch.covers(dir.mount) })
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// Makes something in a directory as the caller, and tells what is there then.
@@ -29,10 +36,11 @@ impl Turn<'_> {
         name: &Name,
         make: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> nix::Result<()>,
     ) -> io::Result<Answer> {
-        let (dir, _) = self.find(dir)?;
-        self.acting(|| Ok(make(dir.as_fd())?))?;
+        let dir = self.find(dir)?;
+        self.acting(|| Ok(make(dir.fd.as_fd())?))?;
+        self.renamed(&dir, name);
         // As root: the caller may have made something that it may not see.
-        let fd = self.tree.child(dir.as_fd(), name.as_c())?;
+        let fd = self.tree.child(dir.fd.as_fd(), name.as_c())?;
         Ok(Answer::Entry(self.entry(fd)?))
     }
 
@@ -73,23 +81,26 @@ impl Turn<'_> {
     }
 
     pub(super) fn link(&self, file: &Handle, dir: &Handle, name: &Name) -> io::Result<Answer> {
-        let (file, mount) = self.find(file)?;
-        let (dir, dir_mount) = self.find(dir)?;
-        if mount != dir_mount {
+        let (file, dir) = (self.find(file)?, self.find(dir)?);
+        if file.mount != dir.mount {
             return Err(errno(libc::EXDEV));
         }
         // By its descriptor's name: linking a descriptor itself takes a capability.
-        let old = super::path_of(file.as_fd());
+        let old = super::path_of(file.fd.as_fd());
         let here = nix::fcntl::AT_FDCWD;
         let follow = LinkatFlags::AT_SYMLINK_FOLLOW;
-        self.acting(|| Ok(linkat(here, old.as_c_str(), dir.as_fd(), name.as_c(), follow)?))?;
-        Ok(Answer::Entry(self.entry(file)?))
+        let dir_fd = dir.fd.as_fd();
+        self.acting(|| Ok(linkat(here, old.as_c_str(), dir_fd, name.as_c(), follow)?))?;
+        self.renamed(&dir, name);
+        self.changed(&file);
+        Ok(Answer::Entry(self.entry(file.fd)?))
     }
 
     pub(super) fn unlink(&self, dir: &Handle, name: &Name, is_dir: bool) -> io::Result<Answer> {
-        let (dir, _) = self.find(dir)?;
+        let dir = self.find(dir)?;
         let flag = if is_dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
-        self.acting(|| Ok(unlinkat(dir.as_fd(), name.as_c(), flag)?))?;
+        self.acting(|| Ok(unlinkat(dir.fd.as_fd(), name.as_c(), flag)?))?;
+        self.renamed(&dir, name);
         Ok(Answer::Done)
     }
 
@@ -99,17 +110,19 @@ impl Turn<'_> {
         to: (&Handle, &Name),
         flags: u32,
     ) -> io::Result<Answer> {
-        let (from_dir, _) = self.find(from.0)?;
-        let (to_dir, _) = self.find(to.0)?;
+        let (from_dir, to_dir) = (self.find(from.0)?, self.find(to.0)?);
         let flags = RenameFlags::from_bits(flags).ok_or_else(|| errno(libc::EINVAL))?;
         let (old, new) = (from.1.as_c(), to.1.as_c());
-        self.acting(|| Ok(renameat2(from_dir.as_fd(), old, to_dir.as_fd(), new, flags)?))?;
+        let (from_fd, to_fd) = (from_dir.fd.as_fd(), to_dir.fd.as_fd());
+        self.acting(|| Ok(renameat2(from_fd, old, to_fd, new, flags)?))?;
+        self.renamed(&from_dir, from.1);
+        self.renamed(&to_dir, to.1);
         Ok(Answer::Done)
     }
 
     pub(super) fn read_link(&self, file: &Handle, out: &mut super::Out) -> io::Result<Answer> {
-        let (file, _) = self.find(file)?;
-        let target = readlinkat(file.as_fd(), c"")?;
+        let file = self.find(file)?;
+        let target = readlinkat(file.fd.as_fd(), c"")?;
         let target = target.as_bytes();
         out.room(target.len()).copy_from_slice(target);
         out.len = target.len();

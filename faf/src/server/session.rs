@@ -3,7 +3,9 @@
 
 use super::errno;
 use super::lock::Locks;
-use crate::op::OpenId;
+use super::promises::Promises;
+use crate::bytes::Name;
+use crate::op::{Key, Notice, OpenId};
 use krg_sys::cred;
 use krg_types::MemberId;
 use krg_types::limits::FILE_OPENS_MAX;
@@ -23,6 +25,8 @@ pub struct Open {
     pub append: bool,
     /// Of the file, for its locks.
     pub file: (u64, u64),
+    /// What it is called when it changes; none for a directory.
+    pub key: Option<Key>,
     /// Held while a directory is read, or an append needs to know where it went.
     pub place: Mutex<()>,
 }
@@ -35,6 +39,8 @@ pub struct Session {
     opens: RwLock<HashMap<OpenId, Arc<Open>>>,
     /// Its locks.
     pub locks: Locks,
+    /// What it is told of.
+    pub promises: Promises,
     /// Of all sessions.
     count: Arc<AtomicUsize>,
 }
@@ -43,7 +49,8 @@ impl Session {
     /// Of a client that has nothing open.
     pub fn new(member: MemberId, count: Arc<AtomicUsize>) -> Session {
         let (next, opens, locks) = (AtomicU64::new(1), RwLock::default(), Locks::default());
-        Session { member, next, opens, locks, count }
+        let promises = Promises::default();
+        Session { member, next, opens, locks, promises, count }
     }
 
     /// Keeps a file open.
@@ -70,14 +77,21 @@ impl Session {
         opens.get(&id).cloned().ok_or_else(|| errno(libc::EBADF))
     }
 
-    /// Closes one.
-    pub fn remove(&self, id: OpenId) {
+    /// Closes one; it, if it was open.
+    pub fn remove(&self, id: OpenId) -> Option<Arc<Open>> {
         let mut opens = self.opens.write().unwrap_or_else(PoisonError::into_inner);
         let removed = opens.remove(&id);
         drop(opens);
         if removed.is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
+        removed
+    }
+
+    /// All that is open.
+    fn all(&self) -> Vec<Arc<Open>> {
+        let opens = self.opens.read().unwrap_or_else(PoisonError::into_inner);
+        opens.values().cloned().collect()
     }
 
     /// How many files are open.
@@ -98,17 +112,17 @@ impl Drop for Session {
 }
 
 /// A client: the member that it runs on, and the number it has drawn.
-type Key = (MemberId, u128);
+type Who = (MemberId, u128);
 
 /// All of them, each with how many connections it has.
 #[derive(Default)]
 pub struct Sessions {
-    sessions: Mutex<HashMap<Key, (Arc<Session>, usize)>>,
+    sessions: Mutex<HashMap<Who, (Arc<Session>, usize)>>,
     opens: Arc<AtomicUsize>,
 }
 
 impl Sessions {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, (Arc<Session>, usize)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Who, (Arc<Session>, usize)>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,13 +145,43 @@ impl Sessions {
         *links == 0
     }
 
-    /// Forgets a client that has not come back.
-    pub fn forget(&self, member: MemberId, number: u128) {
+    /// Forgets a client that has not come back; what it had open.
+    pub fn forget(&self, member: MemberId, number: u128) -> Vec<Arc<Open>> {
         let mut sessions = self.lock();
         let gone = sessions.get(&(member, number)).is_some_and(|(_, links)| *links == 0);
-        let removed = gone.then(|| sessions.remove(&(member, number)));
+        let removed = gone.then(|| sessions.remove(&(member, number))).flatten();
         drop(sessions);
-        // Closing many files may take a while.
-        drop(removed);
+        removed.map(|(session, _)| session.all()).unwrap_or_default()
+    }
+
+    /// Is there no client?
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// All but one.
+    fn others(&self, but: Option<&Session>) -> Vec<Arc<Session>> {
+        let same = |s: &Session| but.is_some_and(|but| std::ptr::eq(but, s));
+        let sessions = self.lock();
+        sessions.values().filter(|(s, _)| !same(s)).map(|(s, _)| s.clone()).collect()
+    }
+
+    /// Tells who has it, but for who has changed it, that a file has changed.
+    pub fn changed(&self, by: Option<&Session>, file: Key, is_dir: bool) {
+        self.others(by).iter().for_each(|s| s.promises.changed(file, is_dir));
+    }
+
+    /// The same of a name.
+    pub fn name(&self, by: Option<&Session>, dir: Key, name: Name) {
+        let others = self.others(by);
+        if !others.is_empty() {
+            let notice = Notice::Name { dir, name };
+            others.iter().for_each(|s| s.promises.name(dir, &notice));
+        }
+    }
+
+    /// Tells all that anything may have changed.
+    pub fn everything(&self) {
+        self.others(None).iter().for_each(|s| s.promises.everything());
     }
 }

@@ -31,6 +31,11 @@ pub fn nobody() -> FileAttr {
     file_attr(INodeNo::ROOT, &attr)
 }
 
+/// A name that is not there.
+pub fn nothing() -> FileAttr {
+    FileAttr { ino: INodeNo(0), ..nobody() }
+}
+
 /// The type in a mode.
 fn kind(mode: u32) -> FileType {
     match mode & libc::S_IFMT {

@@ -3,17 +3,32 @@
 use super::inodes::Inodes;
 use super::opens::{OpenFile, Opens};
 use bytes::Bytes;
-use fuser::{Errno, INodeNo, Request};
+use fuser::{Errno, INodeNo, Notifier, Request};
+use krg_faf::bytes::Name;
 use krg_faf::client::{Ask, Client, Events};
 use krg_faf::op::{Answer, Caller, Entry, Handle, Notice, Op, OpenId};
 use krg_sys::caller::Asker;
 use krg_sys::procfs::Procfs;
+use krg_types::limits::FILE_FORGETS_MAX;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 /// No request takes longer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
+/// The kernel may use a name for so long: it is told when the name changes, unless its server
+/// cannot be reached, and then not for longer than that takes to be noticed.
+const NAME_TTL: Duration = Duration::from_secs(5);
+/// That there is no such name, the same.
+pub const ABSENT_TTL: Duration = NAME_TTL;
+/// And attributes: truncate(2) and times that are set one by one are not told of.
+pub const ATTR_TTL: Duration = Duration::from_secs(1);
+/// Forgotten files are told of so many at a time.
+const FORGETS: usize = 512;
 /// But what has to wait for a disk may.
 pub const DISK_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -27,6 +42,9 @@ pub struct Core {
     /// Who has locked what.
     pub lock_owners: LockOwners,
     procfs: &'static Procfs,
+    /// How often the server has told of something.
+    notices: AtomicU64,
+    stale: Sender<Stale>,
 }
 
 /// Who has locked something of which file: the kernel tells of every descriptor that is closed,
@@ -55,10 +73,11 @@ pub type Result<T = (Answer, Bytes)> = std::result::Result<T, Errno>;
 
 impl Core {
     /// Of a mount whose client is yet to come.
-    pub fn new(procfs: &'static Procfs) -> Core {
+    pub fn new(procfs: &'static Procfs, stale: Sender<Stale>) -> Core {
         let (inodes, opens) = (Inodes::new(), Opens::default());
         let lock_owners = LockOwners::default();
-        Core { client: OnceLock::new(), inodes, opens, lock_owners, procfs }
+        let (client, notices) = (OnceLock::new(), AtomicU64::new(0));
+        Core { client, inodes, opens, lock_owners, procfs, notices, stale }
     }
 
     /// It is here.
@@ -198,23 +217,105 @@ pub fn unexpected(reply: Result) -> Errno {
 }
 
 /// What a client tells of its server.
-pub struct Feed(pub std::sync::Weak<Core>);
+pub struct Feed(pub Weak<Core>);
 
 impl Events for Feed {
     fn notice(&self, notice: Notice) {
         let Some(core) = self.0.upgrade() else { return };
-        if let Notice::Changed { file } = notice
-            && let Some(ino) = core.inodes.number(&file)
-        {
-            core.inodes.changed(ino);
+        core.notices.fetch_add(1, Ordering::AcqRel);
+        match notice {
+            Notice::Changed { file } => {
+                if let Some(ino) = core.inodes.changed(file) {
+                    core.tell_kernel(Stale::Inode(ino));
+                }
+            }
+            Notice::Name { dir, name } => {
+                if let Some(dir) = core.inodes.changed(dir) {
+                    core.tell_kernel(Stale::Name(dir, name));
+                }
+            }
+            Notice::Everything => core.everything_changed(),
         }
     }
 
-    fn connected(&self, _resumed: bool, root: Entry) {
-        if let Some(core) = self.0.upgrade() {
-            core.inodes.name_root(root.handle);
+    fn connected(&self, resumed: bool, root: Entry) {
+        let Some(core) = self.0.upgrade() else { return };
+        core.inodes.name_root(&root);
+        if !resumed {
+            // Nobody has told meanwhile what changed.
+            core.notices.fetch_add(1, Ordering::AcqRel);
+            core.everything_changed();
         }
     }
 
     fn lost(&self) {}
+}
+
+impl Core {
+    fn everything_changed(&self) {
+        for ino in self.inodes.all_changed() {
+            self.tell_kernel(Stale::Inode(ino));
+        }
+    }
+
+    /// What the kernel has is old: it is told from a thread that has nothing else to do.
+    pub fn tell_kernel(&self, stale: Stale) {
+        let _ = self.stale.send(stale);
+    }
+
+    /// How long the kernel may use a name, and the attributes of its file, that were asked for
+    /// when so many notices had come.
+    pub fn ttls(&self, entry: &Entry, notices: u64) -> (Duration, Duration) {
+        if self.notices() != notices {
+            // One of them may have been about this.
+            return (Duration::ZERO, Duration::ZERO);
+        }
+        let is_dir = entry.attr.mode & libc::S_IFMT == libc::S_IFDIR;
+        match (entry.watched, is_dir) {
+            (true, true) => (NAME_TTL, NAME_TTL),
+            (true, false) => (NAME_TTL, ATTR_TTL),
+            (false, _) => (ATTR_TTL, ATTR_TTL),
+        }
+    }
+
+    /// How many notices have come.
+    pub fn notices(&self) -> u64 {
+        self.notices.load(Ordering::Acquire)
+    }
+
+    /// The kernel has forgotten a file.
+    pub fn forget(&self, ino: INodeNo, times: u64) {
+        self.inodes.forget(ino, times);
+        let keys = self.inodes.take_forgotten(FORGETS);
+        if !keys.is_empty() {
+            for keys in keys.chunks(FILE_FORGETS_MAX) {
+                self.tell(Op::Forget { keys: keys.to_vec() });
+            }
+        }
+    }
+}
+
+/// What of the kernel's is old.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Stale {
+    /// The content and the attributes of a file.
+    Inode(INodeNo),
+    /// A name of a directory, and what is known of the directory.
+    Name(INodeNo, Name),
+}
+
+/// Tells the kernel what is old, until the mount ends. It may wait for what the kernel has to
+/// write first, and for whoever uses the file.
+pub fn tell_kernel(stale: &Receiver<Stale>, kernel: &Notifier) {
+    for stale in stale {
+        // What the kernel does not have is of no interest to it (ENOENT).
+        match stale {
+            Stale::Inode(ino) => drop(kernel.inval_inode(ino, 0, 0)),
+            Stale::Name(dir, name) => {
+                let _ = kernel.inval_entry(dir, OsStr::from_bytes(name.as_slice()));
+                // Its attributes only.
+                let _ = kernel.inval_inode(dir, -1, 0);
+            }
+        }
+    }
 }

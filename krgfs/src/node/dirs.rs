@@ -2,8 +2,8 @@
 
 use super::convert::{file_attr, kind_of_line};
 use super::core::{Core, Result, Who, unexpected};
+use super::generation;
 use super::opens::{OpenDir, Part};
-use super::{ENTRY_TTL, generation};
 use fuser::{Errno, FileHandle, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 use krg_faf::op::{Answer, Line, Op};
 use krg_types::limits::DIR_BYTES_MAX;
@@ -24,12 +24,12 @@ impl Core {
             Ok(handle) => handle,
             Err(e) => return done(Err(e)),
         };
-        let life = self.life();
+        let (life, notices) = (self.life(), self.notices());
         let op = Op::OpenDir { dir: (*handle).clone(), bytes: DIR_BYTES_MAX };
         let core = self.clone();
         self.ask(who, op, &[], move |reply| match reply {
             Ok((Answer::Listed(listed), _)) => {
-                let dir = OpenDir::new(handle, life, listed);
+                let dir = OpenDir::new(handle, life, notices, listed);
                 done(core.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE));
             }
             other => done(Err(unexpected(other))),
@@ -49,7 +49,7 @@ impl Core {
         if let Some(part) = dir.part(offset) {
             return done(Ok(part));
         }
-        let life = self.life();
+        let (life, notices) = (self.life(), self.notices());
         let op = match (dir.remote(life), offset) {
             (Some(open), _) => Op::ReadDir { open, offset, bytes: DIR_BYTES_MAX },
             (None, 0) => Op::OpenDir { dir: (*dir.handle).clone(), bytes: DIR_BYTES_MAX },
@@ -57,7 +57,7 @@ impl Core {
             (None, _) => return done(Err(Errno::EIO)),
         };
         self.ask(who, op, &[], move |reply| match reply {
-            Ok((Answer::Listed(listed), _)) => done(Ok(dir.read(life, offset, listed))),
+            Ok((Answer::Listed(listed), _)) => done(Ok(dir.read(life, notices, offset, listed))),
             other => done(Err(unexpected(other))),
         });
     }
@@ -99,9 +99,11 @@ impl Core {
                     let number = self.inodes.told(entry);
                     let attr = file_attr(number, &entry.attr);
                     let generation = generation(&entry.handle);
-                    let full = reply.add(number, next, name(line), &ENTRY_TTL, &attr, generation);
+                    // One time for both is all that can be said here: the shorter.
+                    let (_, ttl) = self.ttls(entry, part.notices);
+                    let full = reply.add(number, next, name(line), &ttl, &attr, generation);
                     if full {
-                        self.inodes.forget(number, 1);
+                        self.forget(number, 1);
                     }
                     full
                 }

@@ -1,6 +1,6 @@
 //! Files that are open: reading, writing, locking, letting go.
 
-use super::core::{Core, DISK_DEADLINE, Result, Who, unexpected};
+use super::core::{Core, DISK_DEADLINE, Result, Stale, Who, unexpected};
 use super::opens::OpenFile;
 use bytes::Bytes;
 use fuser::{Errno, FileHandle, FopenFlags, INodeNo};
@@ -125,29 +125,47 @@ impl Core {
             return done(Ok(bytes));
         }
         let op = move |open| Op::Read { open, offset, size };
-        self.ask_open(who, fh, op, Bytes::new(), super::core::DEADLINE, |reply| match reply {
-            Ok((Answer::Data, bytes)) => done(Ok(bytes)),
+        let (core, ino) = (self.clone(), file.ino);
+        let changes = self.inodes.changes(ino);
+        let timeout = super::core::DEADLINE;
+        self.ask_open(who, fh, op, Bytes::new(), timeout, move |reply| match reply {
+            Ok((Answer::Data, bytes)) => {
+                done(Ok(bytes));
+                if core.inodes.changes(ino) != changes {
+                    // It may have been read before it was changed, and have come after.
+                    core.tell_kernel(Stale::Inode(ino));
+                }
+            }
             other => done(Err(unexpected(other))),
         });
     }
 
-    /// Writes; how many bytes, and where the end is if it went there.
+    /// Writes; how many bytes.
     pub fn write(
         self: &Arc<Self>,
         who: &Who,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        done: impl FnOnce(Result<(u32, Option<u64>)>) + Send + 'static,
+        done: impl FnOnce(Result<u32>) + Send + 'static,
     ) {
-        let done = |reply: Result| match reply {
-            Ok((Answer::Written { bytes, end }, _)) => done(Ok((bytes, end))),
+        let core = self.clone();
+        let done = move |ino, reply: Result| match reply {
+            Ok((Answer::Written { bytes, end }, _)) => {
+                done(Ok(bytes));
+                if end.is_some_and(|end| end != offset + u64::from(bytes)) {
+                    // Somebody else has appended too: it went elsewhere than the kernel thinks.
+                    core.tell_kernel(Stale::Inode(ino));
+                }
+            }
             other => done(Err(unexpected(other))),
         };
         let file = match self.file(fh) {
             Ok(file) => file,
-            Err(e) => return done(Err(e)),
+            Err(e) => return done(INodeNo(0), Err(e)),
         };
+        let ino = file.ino;
+        let done = move |reply| done(ino, reply);
         // What is there is sent from where it is; only to open a file again it is kept.
         match file.remote(self.life()).filter(|_| !file.has_lost()) {
             Some(open) => self.ask(who, Op::Write { open, offset }, &[data], done),

@@ -1,7 +1,7 @@
 //! What the kernel knows by number, and its server by handle.
 
 use fuser::INodeNo;
-use krg_faf::op::{Attr, Entry, Handle, Moment};
+use krg_faf::op::{Attr, Entry, Handle, Key, Moment};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +26,10 @@ impl From<&Attr> for Version {
 
 struct Inode {
     handle: Arc<Handle>,
+    /// What its server calls it when it has changed; the root's is not known at first.
+    key: Key,
+    /// Counts what its server has said of it.
+    changes: u64,
     /// How often the kernel was told of it, less how often it has forgotten.
     lookups: u64,
     cached: Option<Version>,
@@ -33,10 +37,19 @@ struct Inode {
     size: u64,
 }
 
+impl Inode {
+    fn new(handle: Arc<Handle>, key: Key) -> Inode {
+        Inode { handle, key, changes: 0, lookups: 0, cached: None, size: 0 }
+    }
+}
+
 #[derive(Default)]
 struct Table {
     inodes: HashMap<u64, Inode>,
     numbers: HashMap<Arc<Handle>, u64>,
+    keys: HashMap<Key, u64>,
+    /// Of which its server need not tell any more.
+    forgotten: Vec<Key>,
     made_up: u64,
 }
 
@@ -51,16 +64,17 @@ impl Inodes {
     /// With the root, which is there for as long as the mount is; its handle is empty.
     pub fn new() -> Inodes {
         let mut table = Table::default();
-        let root = Inode { handle: Arc::default(), lookups: 1, cached: None, size: 0 };
-        table.inodes.insert(ROOT, root);
+        table.inodes.insert(ROOT, Inode::new(Arc::default(), 0));
         Inodes(Mutex::new(table))
     }
 
-    /// The server calls the root this, too.
-    pub fn name_root(&self, handle: Handle) {
+    /// What the server calls the root.
+    pub fn name_root(&self, root: &Entry) {
         let mut table = self.table();
         table.numbers.retain(|_, ino| *ino != ROOT);
-        table.numbers.insert(Arc::new(handle), ROOT);
+        table.numbers.insert(Arc::new(root.handle.clone()), ROOT);
+        table.keys.retain(|_, ino| *ino != ROOT);
+        table.keys.insert(root.key, ROOT);
     }
 
     /// The kernel is told of a file; its number.
@@ -77,14 +91,16 @@ impl Inodes {
                 }
                 let handle = Arc::new(entry.handle.clone());
                 table.numbers.insert(handle.clone(), ino);
-                let new = Inode { handle, lookups: 0, cached: None, size: 0 };
-                table.inodes.insert(ino, new);
+                table.inodes.insert(ino, Inode::new(handle, entry.key));
                 ino
             }
         };
         if let Some(inode) = table.inodes.get_mut(&ino) {
             inode.lookups += 1;
             inode.size = entry.attr.size;
+            // Another life of the server may call it something else.
+            inode.key = entry.key;
+            table.keys.insert(entry.key, ino);
         }
         INodeNo(ino)
     }
@@ -95,10 +111,21 @@ impl Inodes {
         let Some(inode) = table.inodes.get_mut(&ino.0) else { return };
         inode.lookups = inode.lookups.saturating_sub(times);
         if inode.lookups == 0 && ino.0 != ROOT {
-            let handle = inode.handle.clone();
+            let (handle, key) = (inode.handle.clone(), inode.key);
             table.inodes.remove(&ino.0);
             table.numbers.remove(&handle);
+            table.keys.remove(&key);
+            table.forgotten.push(key);
         }
+    }
+
+    /// Of what the server need not tell any more, if that is `enough` to be said.
+    pub fn take_forgotten(&self, enough: usize) -> Vec<Key> {
+        let mut table = self.table();
+        if table.forgotten.len() < enough {
+            return Vec::new();
+        }
+        std::mem::take(&mut table.forgotten)
     }
 
     /// What its server calls it.
@@ -106,9 +133,31 @@ impl Inodes {
         self.table().inodes.get(&ino.0).map(|i| i.handle.clone())
     }
 
-    /// The kernel's number for what the server calls so.
-    pub fn number(&self, handle: &Handle) -> Option<INodeNo> {
-        self.table().numbers.get(handle).copied().map(INodeNo)
+    /// The server says that a file has changed: what the kernel has of it is not right any more.
+    /// Its number, if the kernel knows it.
+    pub fn changed(&self, key: Key) -> Option<INodeNo> {
+        let mut guard = self.table();
+        let ino = *guard.keys.get(&key)?;
+        let inode = guard.inodes.get_mut(&ino)?;
+        inode.cached = None;
+        inode.changes += 1;
+        Some(INodeNo(ino))
+    }
+
+    /// Anything may have changed; all numbers.
+    pub fn all_changed(&self) -> Vec<INodeNo> {
+        let mut table = self.table();
+        let all = table.inodes.iter_mut().map(|(ino, inode)| {
+            inode.cached = None;
+            inode.changes += 1;
+            INodeNo(*ino)
+        });
+        all.collect()
+    }
+
+    /// How often the server has said that it has changed.
+    pub fn changes(&self, ino: INodeNo) -> u64 {
+        self.table().inodes.get(&ino.0).map_or(0, |i| i.changes)
     }
 
     /// How long it was when it was last looked at.
@@ -125,13 +174,6 @@ impl Inodes {
         let version = Some(Version::from(attr));
         std::mem::replace(&mut inode.cached, version) == version
     }
-
-    /// What the kernel has of it is not right any more.
-    pub fn changed(&self, ino: INodeNo) {
-        if let Some(inode) = self.table().inodes.get_mut(&ino.0) {
-            inode.cached = None;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -139,25 +181,28 @@ mod tests {
     use super::*;
 
     fn entry(handle: &[u8], ino: u64) -> Entry {
-        Entry { handle: Handle::new(handle).unwrap(), attr: Attr { ino, ..Attr::default() } }
+        let attr = Attr { ino, ..Attr::default() };
+        let key = handle.iter().map(|b| u64::from(*b)).sum();
+        Entry { handle: Handle::new(handle).unwrap(), attr, key, watched: true }
     }
 
     #[test]
     fn a_number_is_of_one_file_until_the_kernel_forgets_it() {
         let inodes = Inodes::new();
-        inodes.name_root(Handle::new(&b"root"[..]).unwrap());
+        inodes.name_root(&entry(b"root", 2));
         let a = inodes.told(&entry(b"a", 7));
         assert_eq!((a, inodes.told(&entry(b"a", 7))), (INodeNo(7), INodeNo(7)));
         let b = inodes.told(&entry(b"b", 7));
         assert!(b != a && b.0 >= MADE_UP);
         inodes.forget(a, 1);
-        assert!(inodes.handle(a).is_some());
+        assert!(inodes.handle(a).is_some() && inodes.take_forgotten(1).is_empty());
         inodes.forget(a, 1);
         assert!(inodes.handle(a).is_none());
+        assert_eq!(inodes.take_forgotten(1), [u64::from(b'a')]);
         assert_eq!(inodes.told(&entry(b"c", 7)), a);
         assert_eq!(inodes.told(&entry(b"b", 7)), b);
         inodes.forget(INodeNo(ROOT), 100);
-        assert_eq!(inodes.number(&Handle::new(&b"root"[..]).unwrap()), Some(INodeNo(ROOT)));
+        assert_eq!(inodes.told(&entry(b"root", 2)), INodeNo(ROOT));
         assert!(inodes.told(&entry(b"d", 1)).0 >= MADE_UP);
     }
 
@@ -169,7 +214,8 @@ mod tests {
         assert!(!inodes.keeps_cache(one, &attr));
         assert!(inodes.keeps_cache(one, &attr));
         assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }));
-        inodes.changed(one);
+        assert_eq!(inodes.changed(u64::from(b'a')), Some(one));
+        assert_eq!((inodes.changed(1), inodes.changes(one)), (None, 1));
         assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }));
         assert_eq!(inodes.size(one), Some(4));
     }

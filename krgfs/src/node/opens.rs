@@ -116,6 +116,8 @@ pub struct Part {
     pub lines: Vec<Line>,
     /// Nothing follows.
     pub end: bool,
+    /// How many notices had come when it was asked for.
+    pub notices: u64,
 }
 
 impl Part {
@@ -143,9 +145,9 @@ pub struct OpenDir {
 
 impl OpenDir {
     /// As it was opened.
-    pub fn new(handle: Arc<Handle>, life: u64, listed: Listed) -> OpenDir {
+    pub fn new(handle: Arc<Handle>, life: u64, notices: u64, listed: Listed) -> OpenDir {
         let remote = listed.open.map(|open| (life, open));
-        let part = Part { start: 0, lines: listed.lines, end: listed.end };
+        let part = Part { start: 0, lines: listed.lines, end: listed.end, notices };
         OpenDir {
             handle,
             remote: Mutex::new(remote),
@@ -168,11 +170,11 @@ impl OpenDir {
     }
 
     /// More has been read; and it was opened again for that, if it says so.
-    pub fn read(&self, life: u64, start: i64, listed: Listed) -> Arc<Part> {
+    pub fn read(&self, life: u64, notices: u64, start: i64, listed: Listed) -> Arc<Part> {
         if let Some(open) = listed.open {
             *lock(&self.remote) = Some((life, open));
         }
-        let part = Arc::new(Part { start, lines: listed.lines, end: listed.end });
+        let part = Arc::new(Part { start, lines: listed.lines, end: listed.end, notices });
         *lock(&self.part) = part.clone();
         part
     }
@@ -276,7 +278,7 @@ mod tests {
     #[test]
     fn a_part_knows_what_is_in_it() {
         let line = |next| Line { name: Bounded::default(), next, ino: 0, kind: 0, entry: None };
-        let part = Part { start: 0, lines: vec![line(10), line(7)], end: false };
+        let part = Part { start: 0, lines: vec![line(10), line(7)], end: false, notices: 0 };
         assert_eq!(part.from(0).map(<[_]>::len), Some(2));
         assert_eq!(part.from(10).map(<[_]>::len), Some(1));
         assert!(part.from(7).is_none() && part.from(3).is_none());

@@ -1,9 +1,9 @@
 //! The skin between the kernel's FUSE requests and a node's file server. Translates, decides
 //! nothing, and never waits: the answer goes to the kernel from the thread that receives it.
 
-use super::convert::{device_in, file_attr, nobody, set_time};
-use super::core::{Core, DEADLINE, DISK_DEADLINE, Result, Who, unexpected};
-use super::{ENTRY_TTL, capabilities, generation};
+use super::convert::{device_in, file_attr, nobody, nothing, set_time};
+use super::core::{ABSENT_TTL, ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, Result, Who, unexpected};
+use super::{capabilities, generation};
 use bytes::Bytes;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, KernelConfig,
@@ -12,13 +12,13 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use krg_faf::bytes::{Bounded, Name};
-use krg_faf::op::{Answer, Entry, Lock, LockKind, Op, SetAttr};
+use krg_faf::op::{Answer, Lock, LockKind, Op, SetAttr};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle as Runtime;
 
 /// One node's tree, as fuser wants it.
@@ -53,12 +53,20 @@ macro_rules! or_reply {
 impl Tree {
     /// For what is answered by a file that was found or made.
     fn entry(&self, reply: ReplyEntry) -> impl FnOnce(Result) + Send + use<> {
-        let core = self.core.clone();
+        let (core, notices) = (self.core.clone(), self.core.notices());
         move |result| match result {
             Ok((Answer::Entry(entry), _)) => {
-                let Entry { handle, attr } = &entry;
                 let number = core.inodes.told(&entry);
-                reply.entry(&ENTRY_TTL, &file_attr(number, attr), generation(handle));
+                let (name, attr) = core.ttls(&entry, notices);
+                let of = generation(&entry.handle);
+                reply.entry_with_ttls(&attr, &name, &file_attr(number, &entry.attr), of);
+            }
+            Ok((Answer::Absent { watched }, _)) => {
+                // Number 0: the kernel remembers that there is no such name.
+                match watched && core.notices() == notices {
+                    true => reply.entry(&ABSENT_TTL, &nothing(), fuser::Generation(0)),
+                    false => reply.error(Errno::ENOENT),
+                }
             }
             other => reply.error(unexpected(other)),
         }
@@ -106,15 +114,19 @@ impl Filesystem for Tree {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.core.inodes.forget(ino, nlookup);
+        self.core.forget(ino, nlookup);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let (core, notices) = (self.core.clone(), self.core.notices());
         self.core.attr(&Who::anybody(req), ino, fh, move |result| match result {
-            Ok(attr) => reply.attr(&ENTRY_TTL, &file_attr(ino, &attr)),
+            Ok(attr) => {
+                let ttl = if core.notices() == notices { ATTR_TTL } else { Duration::ZERO };
+                reply.attr(&ttl, &file_attr(ino, &attr));
+            }
             // `ls -l` shows a node that is down as a directory that nobody may enter.
             Err(e) if ino == INodeNo::ROOT && e == Errno::EHOSTDOWN => {
-                reply.attr(&std::time::Duration::ZERO, &nobody());
+                reply.attr(&Duration::ZERO, &nobody());
             }
             Err(e) => reply.error(e),
         });
@@ -145,7 +157,7 @@ impl Filesystem for Tree {
         let open = fh.and_then(|fh| self.core.opens.file(fh.0)).and_then(|f| f.remote(life));
         let op = Op::SetAttr { file, open, set };
         self.core.ask(&Who::of(req), op, &[], move |result| match result {
-            Ok((Answer::Attr(attr), _)) => reply.attr(&ENTRY_TTL, &file_attr(ino, &attr)),
+            Ok((Answer::Attr(attr), _)) => reply.attr(&ATTR_TTL, &file_attr(ino, &attr)),
             other => reply.error(unexpected(other)),
         });
     }
@@ -270,14 +282,15 @@ impl Filesystem for Tree {
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
         let op = Op::Create { dir, name, mode, umask, flags: flags as u32 };
         let (core, life) = (self.core.clone(), self.core.life());
+        let notices = core.notices();
         self.core.ask(&Who::of(req), op, &[], move |result| match result {
             Ok((Answer::Created { entry, opened }, _)) => {
-                let Entry { handle, attr } = &entry;
                 let number = core.inodes.told(&entry);
-                match core.created(number, handle.clone(), flags, life, &opened) {
+                match core.created(number, entry.handle.clone(), flags, life, &opened) {
                     Ok((fh, how)) => {
-                        let (attr, of) = (file_attr(number, attr), generation(handle));
-                        reply.created(&ENTRY_TTL, &attr, of, fh, how);
+                        let (_, ttl) = core.ttls(&entry, notices);
+                        let attr = file_attr(number, &entry.attr);
+                        reply.created(&ttl, &attr, generation(&entry.handle), fh, how);
                     }
                     Err(e) => reply.error(e),
                 }
@@ -316,7 +329,7 @@ impl Filesystem for Tree {
         reply: ReplyWrite,
     ) {
         self.core.write(&Who::anybody(req), fh, offset, data, move |result| match result {
-            Ok((bytes, _)) => reply.written(bytes),
+            Ok(bytes) => reply.written(bytes),
             Err(e) => reply.error(e),
         });
     }

@@ -1,0 +1,89 @@
+//! What a client is told of when it changes: what it has been told of before.
+
+use crate::op::{Key, Notice};
+use krg_rpc::link::Link;
+use krg_types::limits::FILE_PROMISES_MAX;
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+
+/// The promises to one client.
+#[derive(Default)]
+pub struct Promises(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    keys: HashSet<Key>,
+    link: Weak<Link>,
+    /// Something could not be told.
+    behind: bool,
+}
+
+impl Promises {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the client is told.
+    pub fn set_link(&self, link: Weak<Link>) {
+        let mut state = self.state();
+        if state.link.strong_count() == 0 {
+            state.link = link;
+        }
+    }
+
+    /// It is going to be told of this file.
+    pub fn make(&self, key: Key) {
+        let mut state = self.state();
+        if state.keys.len() >= FILE_PROMISES_MAX {
+            state.keys.clear();
+            state.say(&Notice::Everything);
+        }
+        state.keys.insert(key);
+    }
+
+    /// It need not be.
+    pub fn drop(&self, keys: &[Key]) {
+        let mut state = self.state();
+        for key in keys {
+            state.keys.remove(key);
+        }
+    }
+
+    /// A file has changed. That is said once, until the client asks again; of a directory, whose
+    /// names it has, each time.
+    pub fn changed(&self, file: Key, is_dir: bool) {
+        let mut state = self.state();
+        let promised = if is_dir { state.keys.contains(&file) } else { state.keys.remove(&file) };
+        if promised {
+            state.say(&Notice::Changed { file });
+        }
+    }
+
+    /// A name of a directory is not what it was.
+    pub fn name(&self, dir: Key, notice: &Notice) {
+        let mut state = self.state();
+        if state.keys.contains(&dir) {
+            state.say(notice);
+        }
+    }
+
+    /// Anything may have changed.
+    pub fn everything(&self) {
+        self.state().say(&Notice::Everything);
+    }
+}
+
+impl State {
+    /// A client that does not read is told later that it has missed something.
+    fn say(&mut self, notice: &Notice) {
+        let Some(link) = self.link.upgrade() else { return };
+        if !link.has_room() {
+            self.behind = true;
+            return;
+        }
+        let notice = if std::mem::take(&mut self.behind) { &Notice::Everything } else { notice };
+        if let Ok(head) = postcard::to_allocvec(notice) {
+            let _ = link.send(0, &head, &[]);
+        }
+    }
+}
