@@ -22,7 +22,7 @@ use clap::Parser;
 use std::ffi::OsString;
 
 /// The names that older systems gave these commands, and helpers that mount(8) looks for.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 11] = [
     "krgadm",
     "setpe",
     "mosctl",
@@ -32,6 +32,8 @@ pub const NAMES: [&str; 9] = [
     "ssi-start",
     "ssi-stop",
     "mount.krgproc",
+    "mount.mfs",
+    "umount.fuse.krgmfs",
 ];
 
 /// Runs `krg`; returns its exit code.

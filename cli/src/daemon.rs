@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow, bail};
 use krg_rpc::local::{self, NoDaemon};
 use krg_rpc::proto::control::control_client::ControlClient;
-use krg_rpc::proto::control::{MountProcRequest, StatusReply, StatusRequest};
+use krg_rpc::proto::control::{MountMfsRequest, MountProcRequest, StatusReply, StatusRequest};
 use krg_rpc::status::why;
 use krg_rpc::tonic::transport::Channel;
 use krg_rpc::tonic::{Code, Response, Status, Streaming};
@@ -144,6 +144,13 @@ pub fn status() -> Result<StatusReply> {
 pub fn mount_proc(path: String) -> Result<u32> {
     let question = MountProcRequest { version: PROTOCOL_VERSION, path };
     let reply = ask(MOUNT_MAX, async |mut krgd| krgd.mount_proc(question).await)?;
+    Ok(reply.pid)
+}
+
+/// Has the directory of the nodes' file trees mounted on `path`.
+pub fn mount_mfs(path: String) -> Result<u32> {
+    let question = MountMfsRequest { version: PROTOCOL_VERSION, path };
+    let reply = ask(MOUNT_MAX, async |mut krgd| krgd.mount_mfs(question).await)?;
     Ok(reply.pid)
 }
 

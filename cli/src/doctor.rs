@@ -75,7 +75,9 @@ mod tests {
             assert!(!check.mend.is_empty(), "no mend for {check:?}");
         }
         let names: Vec<_> = checks.iter().map(|c| c.check.as_str()).collect();
-        for wanted in ["kernel", "root", "fuse", "namespaces", "ip", "procps", "krgd", "view"] {
+        for wanted in
+            ["kernel", "root", "fuse", "namespaces", "ip", "procps", "krgd", "view", "mfs"]
+        {
             assert!(names.contains(&wanted), "{wanted} is not among {names:?}");
         }
     }

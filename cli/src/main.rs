@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         "clustername" => cmd::openssi::name(argv),
         "ssi-start" | "ssi-stop" => cmd::lab::run(&name, &argv[1..]),
         "mount.krgproc" => cmd::mount_helper::mount(&argv[1..]),
+        "mount.mfs" => cmd::mount_helper::mount_mfs(&argv[1..]),
+        "umount.fuse.krgmfs" => cmd::mount_helper::umount_mfs(&argv[1..]),
         _ => cmd::run(argv),
     };
     match result {

@@ -85,7 +85,8 @@ fn why_not() -> String {
     match daemon::status() {
         Err(e) => format!("{e:#}"),
         Ok(status) => {
-            let states = status.mounts.iter().map(|m| format!("{}: {}", m.path, m.state));
+            let views = status.mounts.iter().filter(|m| m.kind == "proc");
+            let states = views.map(|m| format!("{}: {}", m.path, m.state));
             let states: Vec<String> = states.collect();
             format!("krgd says: {}", states.join("; "))
         }

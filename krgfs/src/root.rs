@@ -5,6 +5,7 @@
 //! and have chosen: all three are pure. `nodes` follows krgd's member list, `mounter` has krgd
 //! mount a tree, and `skin` answers the kernel.
 
+mod mounted;
 mod mounter;
 mod names;
 mod nodes;

@@ -38,7 +38,8 @@ const ANSWER_EARLY: Duration = Duration::from_millis(500);
 /// How long `krg names` may take.
 const NAMES_MAX: Duration = Duration::from_secs(2);
 /// The names that are there whatever `krg names` says.
-const OLD_NAMES: [&str; 4] = ["krgadm", "ssi-start", "ssi-stop", "mount.krgproc"];
+const OLD_NAMES: [&str; 6] =
+    ["krgadm", "ssi-start", "ssi-stop", "mount.krgproc", "mount.mfs", "umount.fuse.krgmfs"];
 
 /// Starts a lab; when it fails or is interrupted, nothing stays.
 pub fn run(args: &StartArgs) -> Result<()> {

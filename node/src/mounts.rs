@@ -246,7 +246,7 @@ impl Mounts {
             let all = async {
                 while self.states().at.values().any(is_left) && changes.changed().await.is_ok() {}
             };
-            let _ = timeout(STOP_MAX + Duration::from_millis(500), all).await;
+            let _ = timeout(STOP_MAX + Duration::from_millis(200), all).await;
         }
     }
 }

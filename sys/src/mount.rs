@@ -1,12 +1,17 @@
 //! Mounting, unmounting, and the kernel's list of what is mounted.
 
 use crate::procfs;
+use nix::fcntl::{OFlag, openat};
 pub use nix::mount::MsFlags;
 use nix::mount::{MntFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// More than any mount table has (fs.mount-max is 100,000 by default).
 const MOUNTINFO_BYTES_MAX: usize = 64 << 20;
@@ -119,6 +124,28 @@ pub fn mountinfo(process: &str) -> io::Result<Vec<MountEntry>> {
     let path = format!("{process}/mountinfo");
     procfs::own()?.root().read(path, &mut text, MOUNTINFO_BYTES_MAX)?;
     Ok(parse_mountinfo(&text))
+}
+
+/// Tells when something is mounted or unmounted in this mount namespace (proc_pid_mountinfo(5)).
+#[derive(Debug)]
+pub struct Changes(OwnedFd);
+
+impl Changes {
+    /// From now on.
+    pub fn new() -> io::Result<Changes> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        Ok(Changes(openat(procfs::own()?.root().0, "self/mountinfo", flags, Mode::empty())?))
+    }
+
+    /// Waits for the next change; `false` if there was none in this time.
+    pub fn wait(&self, limit: Duration) -> io::Result<bool> {
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLPRI)], limit) {
+            Ok(n) => Ok(n > 0),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
 }
 
 /// What is mounted exactly at a path of this process's mount namespace: of several the uppermost,

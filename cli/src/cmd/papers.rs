@@ -41,10 +41,11 @@ fn page(dir: &Path, command: clap::Command, name: &str) -> Result<()> {
 }
 
 /// Pages that are not made from clap's description.
-const MORE: [(&str, &str); 3] = [
+const MORE: [(&str, &str); 4] = [
     ("krgd.8", include_str!("../../man/krgd.8")),
     ("krg-proc.5", include_str!("../../man/krg-proc.5")),
     ("mount.krgproc.8", include_str!("../../man/mount.krgproc.8")),
+    ("mount.mfs.8", include_str!("../../man/mount.mfs.8")),
 ];
 
 /// Prints completions.

@@ -1,4 +1,4 @@
-//! Whether krgd runs, whether its cluster agrees, and whether the view it mounts answers.
+//! Whether krgd runs, whether its cluster agrees, and whether what it mounts answers.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,14 @@ use super::check::{Check, Level};
 use super::probe::{self, Outcome};
 use crate::{daemon, text};
 
-const VIEW: &str = "/cluster/proc";
+/// What krgd mounts when it starts.
+pub struct Place {
+    check: &'static str,
+    path: &'static str,
+}
+
+const VIEW: Place = Place { check: "view", path: "/cluster/proc" };
+const MFS: Place = Place { check: "mfs", path: "/mfs" };
 const START: &str = "systemctl start krgd";
 const DEADLINE: Duration = Duration::from_secs(1);
 /// Clocks that differ by more are worth a word, ms.
@@ -24,12 +31,15 @@ pub fn checks() -> Vec<Check> {
     let connect = || UnixStream::connect(daemon::socket()).map(drop).map_err(|e| e.kind());
     let daemon = krgd(probe::within(DEADLINE, connect));
     let mounts = probe::text("/proc/self/mountinfo").unwrap_or_default();
-    // A statfs of a dead or stuck mount may never come back, so another process asks.
-    let answer = mounted(&mounts, VIEW)
-        .then(|| probe::command(&["stat", "--file-system", "--format=%T", VIEW], DEADLINE));
-    let view = view(answer.as_ref(), daemon.level == Level::Ok);
-    let cluster = if daemon.level == Level::Ok { cluster() } else { Vec::new() };
-    [daemon].into_iter().chain(cluster).chain([view]).collect()
+    let runs = daemon.level == Level::Ok;
+    let places = [VIEW, MFS].map(|at| {
+        // A statfs of a dead or stuck mount may never come back, so another process asks.
+        let question = ["stat", "--file-system", "--format=%T", at.path];
+        let answer = mounted(&mounts, at.path).then(|| probe::command(&question, DEADLINE));
+        place(&at, answer.as_ref(), runs)
+    });
+    let cluster = if runs { cluster() } else { Vec::new() };
+    [daemon].into_iter().chain(cluster).chain(places).collect()
 }
 
 /// What krgd tells about its cluster; one that cannot tell says nothing about it.
@@ -119,27 +129,28 @@ pub fn mounted(mountinfo: &str, path: &str) -> bool {
     mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(path))
 }
 
-/// The view, from what a statfs of it gave; `None` is nothing mounted.
-pub fn view(answer: Option<&Outcome>, daemon: bool) -> Check {
-    const UNMOUNT: &str = "umount -l /cluster/proc";
+/// What krgd mounts there, from what a statfs of it gave; `None` is nothing mounted.
+pub fn place(at: &Place, answer: Option<&Outcome>, daemon: bool) -> Check {
+    let Place { check, path } = *at;
+    let unmount = format!("umount -l {path}");
     match answer {
-        Some(Outcome::Done(_)) => Check::ok("view", "/cluster/proc answers"),
+        Some(Outcome::Done(_)) => Check::ok(check, format!("{path} answers")),
         Some(Outcome::Failed(why)) => {
             let why = why.rsplit(": ").next().unwrap_or(why);
-            Check::fail("view", format!("/cluster/proc is dead: {why}"), UNMOUNT)
+            Check::fail(check, format!("{path} is dead: {why}"), &unmount)
         }
         Some(Outcome::Late) => {
-            Check::fail("view", "/cluster/proc did not answer within 1 s", UNMOUNT)
+            Check::fail(check, format!("{path} did not answer within 1 s"), &unmount)
         }
         Some(Outcome::Absent) => {
-            Check::info("view", "not asked: no stat command", "apt-get install coreutils")
+            Check::info(check, "not asked: no stat command", "apt-get install coreutils")
         }
         None if daemon => Check::warn(
-            "view",
-            "krgd runs but nothing is mounted at /cluster/proc",
-            "systemctl restart krgd (see also [view] in /etc/krg/krg.toml)",
+            check,
+            format!("krgd runs but nothing is mounted at {path}"),
+            &format!("systemctl restart krgd (see also [{check}] in /etc/krg/krg.toml)"),
         ),
-        None => Check::info("view", "krgd mounts /cluster/proc when it starts", ""),
+        None => Check::info(check, format!("krgd mounts {path} when it starts"), ""),
     }
 }
 
@@ -196,9 +207,9 @@ mod tests {
     #[test]
     fn only_the_very_mount_point_counts() {
         let text = "9 1 0:5 / /cluster/proc/nodes rw - fuse krg rw\n";
-        assert!(!mounted(text, VIEW));
+        assert!(!mounted(text, VIEW.path));
         let text = format!("{text}10 1 0:6 / /cluster/proc rw - fuse krg rw\n");
-        assert!(mounted(&text, VIEW));
+        assert!(mounted(&text, VIEW.path));
     }
 
     #[test]
@@ -208,12 +219,14 @@ mod tests {
              is not connected"
                 .into(),
         );
-        let check = view(Some(&dead), false);
+        let check = place(&VIEW, Some(&dead), false);
         assert_eq!((check.level, &*check.mend), (Level::Fail, "umount -l /cluster/proc"));
         assert!(check.what.ends_with("dead: Transport endpoint is not connected"));
-        assert_eq!(view(Some(&Outcome::Late), true).level, Level::Fail);
-        assert_eq!(view(Some(&Outcome::Done("fuseblk".into())), true).level, Level::Ok);
-        assert_eq!(view(None, true).level, Level::Warn);
-        assert_eq!(view(None, false).level, Level::Info);
+        assert_eq!(place(&VIEW, Some(&Outcome::Late), true).level, Level::Fail);
+        assert_eq!(place(&VIEW, Some(&Outcome::Done("fuseblk".into())), true).level, Level::Ok);
+        assert_eq!(place(&VIEW, None, true).level, Level::Warn);
+        assert_eq!(place(&VIEW, None, false).level, Level::Info);
+        let lacking = place(&MFS, None, true);
+        assert!(lacking.what.contains("/mfs") && lacking.mend.contains("[mfs]"), "{lacking:?}");
     }
 }

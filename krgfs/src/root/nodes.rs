@@ -50,6 +50,11 @@ impl Nodes {
     pub(super) fn now(&self) -> Arc<NodeList> {
         self.0.borrow().clone()
     }
+
+    /// Returns when there is another list; `false`: there will be none.
+    pub(super) async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
 }
 
 /// Takes lists until krgd is gone; or only one.

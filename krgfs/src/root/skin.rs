@@ -8,11 +8,14 @@
 //!   the answer is ESTALE: the kernel walks once more and looks the entry itself up, which holds
 //!   no lock of it. There he waits. Nobody else who looks the entry up does, so that `ls -l`
 //!   mounts nothing, and the process that makes the mount gets to it.
+//! - mkdir(2) and its like do not walk again when it is the look-up before the making that fails
+//!   (fs/namei.c, do_mkdirat). Who waits in one of them waits at the entry the first time.
 //! - Opening the entry, chdir(2), access(2) and statfs(2) hold no lock: they wait at once. ESTALE
 //!   then makes the kernel walk once more, and into the mount.
 
 mod reply;
 
+use super::mounted::Mounted;
 use super::mounter::{Mounter, Outcome};
 use super::names::{Item, Kind, Link, NodeList};
 use super::nodes::Nodes;
@@ -34,6 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
 /// Nobody waits longer for a mount.
 const LIMIT: Limit = Limit { after: Duration::from_secs(4), errno: libc::EIO };
@@ -53,6 +57,7 @@ struct Inner {
     selections: Mutex<Selections>,
     /// By node: how often the kernel was given its entry and has not forgotten it.
     known: Vec<AtomicU64>,
+    mounted: Mounted,
     begun: Instant,
     since_ns: u64,
 }
@@ -89,13 +94,35 @@ pub fn mount(
         config.acl = SessionACL::All;
         config.n_threads = Some(THREADS);
         config.clone_fd = true;
-        Session::from_fd(root, device, SessionACL::All, config)
+        let keeper = root.clone();
+        let session = Session::from_fd(root, device, SessionACL::All, config)?;
+        keeper.0.runtime.spawn(make_known(keeper.clone(), at.to_owned()));
+        Ok(session)
     };
     serve().map_err(|e| {
         // Nobody would ever serve it.
         let _ = umount_detach(at);
         failed()(e)
     })
+}
+
+/// Has the kernel know the entry of each member before anybody walks through it: only at an entry
+/// that it knows can somebody wait.
+async fn make_known(root: Root, at: PathBuf) {
+    let mut nodes = root.0.nodes.clone();
+    loop {
+        let (root, at) = (root.clone(), at.clone());
+        let look = move || {
+            let list = root.list();
+            let unknown = |n: &&NodeId| root.known(**n).load(Ordering::Relaxed) == 0;
+            for node in list.nodes.keys().filter(unknown) {
+                let _ = at.join(node.to_string()).symlink_metadata();
+            }
+        };
+        if spawn_blocking(look).await.is_err() || !nodes.changed().await {
+            return;
+        }
+    }
 }
 
 impl Root {
@@ -108,6 +135,7 @@ impl Root {
             told: Mutex::new(Told::new(TOLD_MAX)),
             selections: Mutex::new(Selections::new(SELECTIONS_MAX)),
             known: (0..=NODE_ID_MAX).map(|_| AtomicU64::new(0)).collect(),
+            mounted: Mounted::follow(at)?,
             begun: Instant::now(),
             since_ns: wall_ns(),
         })))
@@ -150,8 +178,10 @@ impl Root {
         match word {
             Some(Word::Refused(errno)) => Err(errno),
             Some(Word::Again) => Ok(has_entry),
-            // Of another pid namespace: he may have been told. Who only looks waits in vain.
-            None => Ok(asker.tid == 0 && has_entry && self.list().is_up(node)),
+            None if !has_entry || !self.list().is_up(node) => Ok(false),
+            // Of another pid namespace: he may have been told.
+            None if asker.tid == 0 => Ok(true),
+            None => Ok(!self.0.mounted.is(node) && asker.makes_a_name(&self.0.procfs)),
         }
     }
 

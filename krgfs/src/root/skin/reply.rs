@@ -11,7 +11,6 @@ use fuser::{
 use krg_sys::caller::Asker;
 use krg_sys::clock::wall_ns;
 use krg_sys::feature::Feature;
-use krg_types::NodeId;
 use krg_types::limits::SELECTION_BYTES_MAX;
 use std::ffi::OsStr;
 use std::io;
@@ -63,11 +62,6 @@ fn file_attr(attr: &Attr, since_ns: u64) -> FileAttr {
     }
 }
 
-/// An entry that says that there is no such name, and that only this once.
-fn no_entry() -> FileAttr {
-    file_attr(&Attr { ino: 0, kind: Kind::Dir, perm: 0, nlink: 0, time_ns: None }, 0)
-}
-
 /// A node's entry is asked for at every walk.
 fn entry_ttl(item: Item) -> Duration {
     if let Item::Node(_) = item { Duration::ZERO } else { TTL }
@@ -106,16 +100,6 @@ impl Root {
         }
     }
 
-    /// A name in the entry of a node that is not mounted over, or was not when the walk began.
-    fn lookup_in(&self, asker: Asker, node: NodeId, reply: ReplyEntry) {
-        // mkdir(2) and its like walk again when the making fails with ESTALE, but not when the
-        // look-up before it does (fs/namei.c, do_mkdirat): so the making has to fail.
-        if self.may_enter(node).is_ok() && asker.makes_a_name(&self.0.procfs) {
-            return reply.entry(&Duration::ZERO, &no_entry(), Generation(0));
-        }
-        reply.error(Errno::from_i32(self.walk_again(asker, node)));
-    }
-
     /// What there is to list behind `place`: the place after it, inode number, kind and name.
     fn listed(&self, place: u64) -> Vec<(u64, Item, String)> {
         let dots = [(1, Item::Root, ".".to_owned()), (2, Item::Root, "..".to_owned())];
@@ -142,7 +126,9 @@ impl Filesystem for Root {
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match item(parent) {
             Ok(Item::Root) => self.lookup_here(asker(req), name, reply),
-            Ok(Item::Node(node)) => self.lookup_in(asker(req), node, reply),
+            Ok(Item::Node(node)) => {
+                reply.error(Errno::from_i32(self.walk_again(asker(req), node)));
+            }
             Ok(_) => reply.error(Errno::ENOTDIR),
             Err(e) => reply.error(e),
         }
