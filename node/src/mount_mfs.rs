@@ -5,6 +5,8 @@ use crate::mount_process as process;
 use anyhow::{Context, Result};
 use krg_cluster::identity::Identity;
 use krg_krgfs::root::{self, Nodes};
+use krg_sys::mount::top_at;
+use krg_sys::utab;
 use krg_types::mfs;
 use std::path::Path;
 
@@ -15,5 +17,11 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
     let socket = config.run_dir.join("krgd.sock");
     let nodes = runtime.block_on(Nodes::follow(identity.node, socket.clone()))?;
     let session = root::mount(at, nodes, runtime.handle().clone(), socket)?.spawn()?;
-    process::serve(runtime, at, || session.join(), async {})
+    // `umount` of it takes along what is mounted in it.
+    let noted = utab::add(mfs::ROOT_SOURCE, at, mfs::ROOT_TYPE);
+    let served = process::serve(runtime, at, || session.join(), async {});
+    if noted.is_ok() && matches!(top_at(at), Ok(None)) {
+        let _ = utab::remove(at);
+    }
+    served
 }

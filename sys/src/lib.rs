@@ -23,3 +23,4 @@ pub mod xattr;
 
 #[cfg(test)]
 mod testing;
+pub mod utab;
