@@ -3,6 +3,7 @@
 //!
 //! Who asks never waits here; the answer goes to a closure, on the thread that receives it.
 
+mod local;
 mod pending;
 mod road;
 mod watch;
@@ -11,8 +12,10 @@ pub use pending::{Done, Reply};
 pub use road::{Destination, Route};
 
 use crate::op::{Answer, Attr, Caller, Entry, Notice, Op, OpenId, Request};
+use crate::server::{Open, Server};
 use krg_rpc::frame::Frame;
 use krg_rpc::link::{Inbox, Link};
+use local::Local;
 use pending::{Pending, Table};
 use road::State;
 use std::io;
@@ -54,6 +57,8 @@ pub struct Ask {
 
 /// The client of one node's file server.
 pub struct Client {
+    /// That is this process itself.
+    local: Option<Local>,
     table: Table,
     state: Mutex<State>,
     /// Counts connections to servers that knew nothing of what was open.
@@ -71,20 +76,47 @@ impl Client {
     /// # Errors
     /// When the system has no thread for it.
     pub fn start(route: Route, events: Arc<dyn Events>) -> io::Result<Arc<Client>> {
-        let client = Arc::new(Client {
-            table: Table::default(),
-            state: Mutex::new(State::Connecting(Vec::new())),
-            life: AtomicU64::new(0),
-            next: AtomicU64::new(1),
-            ticking: Mutex::new(false),
-            tick: Condvar::new(),
-            events,
-        });
+        let client = Client::new(None, State::Connecting(Vec::new()), events);
         let weak = Arc::downgrade(&client);
         let watcher = std::thread::Builder::new().name("deadlines".into());
         watcher.spawn(move || watch::run(&weak))?;
         tokio::spawn(road::keep(Arc::downgrade(&client), route));
         Ok(client)
+    }
+
+    /// Of this node's own files: what is asked is done at once, by the thread that asks.
+    ///
+    /// # Errors
+    /// When the root is gone.
+    pub fn local(server: Server, events: Arc<dyn Events>) -> io::Result<Arc<Client>> {
+        let root = server.root()?;
+        let local = Local::new(server, events.clone());
+        let client = Client::new(Some(local), State::Down, events);
+        client.events.connected(false, root);
+        Ok(client)
+    }
+
+    fn new(local: Option<Local>, state: State, events: Arc<dyn Events>) -> Arc<Client> {
+        Arc::new(Client {
+            local,
+            table: Table::default(),
+            state: Mutex::new(state),
+            life: AtomicU64::new(0),
+            next: AtomicU64::new(1),
+            ticking: Mutex::new(false),
+            tick: Condvar::new(),
+            events,
+        })
+    }
+
+    /// Is the server in this process?
+    pub fn is_local(&self) -> bool {
+        self.local.is_some()
+    }
+
+    /// A file that is open on a server in this process.
+    pub fn local_file(&self, open: OpenId) -> Option<Arc<Open>> {
+        self.local.as_ref()?.file(open)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,6 +136,9 @@ impl Client {
     /// Asks; `done` gets the answer.
     pub fn ask(&self, ask: Ask, data: &[&[u8]], done: Done) {
         let Ask { caller, op, timeout, interrupted } = ask;
+        if let Some(local) = &self.local {
+            return done(local.perform(Request { caller, op }, data));
+        }
         let bulk = is_bulk(&op, data);
         let request = Request { caller, op };
         let Ok(head) = postcard::to_allocvec(&request) else {

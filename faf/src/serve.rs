@@ -6,7 +6,7 @@
 
 use crate::bytes::Bounded;
 use crate::op::{Answer, Hello, Op, Request, Welcome};
-use crate::server::{Out, Server, Session, enter_thread};
+use crate::server::{Ear, Out, Server, Session, enter_thread};
 use krg_rpc::frame::Frame;
 use krg_rpc::link::{Inbox, Link};
 use krg_rpc::tls::{Credentials, Incoming, Protocol};
@@ -129,7 +129,7 @@ impl Service {
     ) {
         let member = link.member();
         let (session, resumed) = self.server.join(member, hello.session);
-        session.promises.set_link(Arc::downgrade(link));
+        session.promises.set_ear(Ear::Link(Arc::downgrade(link)));
         let welcome = match self.server.root() {
             Ok(root) => Answer::Welcome(Welcome { root, resumed }),
             Err(e) => Answer::Failed(e.raw_os_error().unwrap_or(libc::EIO)),

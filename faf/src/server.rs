@@ -10,7 +10,8 @@ mod promises;
 mod session;
 mod watch;
 
-pub use session::{Session, Sessions};
+pub use promises::Ear;
+pub use session::{Open, Session, Sessions};
 
 use crate::bytes::Name;
 use crate::export::{Child, Export, Rules, Tree};
@@ -23,7 +24,6 @@ use krg_types::MemberId;
 use krg_types::limits::FRAME_DATA_BYTES_MAX;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use session::Open;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

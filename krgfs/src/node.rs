@@ -1,5 +1,6 @@
 //! One node's file tree, `/mfs/N`: a skin over the client of its file server.
 
+mod backing;
 mod convert;
 mod core;
 mod dirs;
@@ -14,6 +15,7 @@ use self::core::{Core, Feed};
 use fuser::{Config, Generation, InitFlags, KernelConfig, Session, SessionACL};
 use krg_faf::client::{Client, Route};
 use krg_faf::op::Handle;
+use krg_faf::server::Server;
 use krg_sys::feature::Feature;
 use krg_sys::fuse_device::{self, FuseError, Looks};
 use krg_sys::mount::{MsFlags, umount_detach};
@@ -31,7 +33,15 @@ const MAX_BACKGROUND: u16 = 256;
 /// How far ahead the kernel reads, bytes.
 const READ_AHEAD_BYTES: u32 = 1 << 20;
 
-/// Mounts the tree that `route` leads to on `at`. Serving begins with `Session::spawn`; the mount
+/// Where the files of a mount come from.
+pub enum Source {
+    /// Another node's server.
+    Remote(Route),
+    /// A server in this process: they are this node's own.
+    Own(Server),
+}
+
+/// Mounts the tree of `source` on `at`. Serving begins with `Session::spawn`; the mount
 /// stays when the session ends, and is for the caller to take away.
 ///
 /// # Errors
@@ -39,7 +49,7 @@ const READ_AHEAD_BYTES: u32 = 1 << 20;
 pub fn mount(
     at: &Path,
     node: NodeId,
-    route: Route,
+    source: Source,
     runtime: &Runtime,
     threads: usize,
 ) -> Result<Session<Tree>, FuseError> {
@@ -48,7 +58,11 @@ pub fn mount(
     let core = Arc::new(Core::new(procfs, stale));
     let feed = Arc::new(Feed(Arc::downgrade(&core)));
     let _in_runtime = runtime.enter();
-    core.set_client(Client::start(route, feed).map_err(FuseError::at(at))?);
+    let client = match source {
+        Source::Remote(route) => Client::start(route, feed),
+        Source::Own(server) => Client::local(server, feed),
+    };
+    core.set_client(client.map_err(FuseError::at(at))?);
     let looks = Looks {
         source: &format!("node{node}:/"),
         fs_type: NODE_TYPE,
@@ -75,7 +89,7 @@ pub fn mount(
 
 /// What the kernel is asked to do of what it can. Only what is listed here: fuser lets others
 /// through that it does not carry out.
-fn capabilities(config: &mut KernelConfig) {
+fn capabilities(config: &mut KernelConfig, local: bool) {
     let mut wanted = InitFlags::FUSE_ASYNC_READ
         | InitFlags::FUSE_ATOMIC_O_TRUNC
         | InitFlags::FUSE_BIG_WRITES
@@ -90,6 +104,11 @@ fn capabilities(config: &mut KernelConfig) {
         | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
     if !Feature::FuseReaddirplus.masked() {
         wanted |= InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_PARALLEL_DIROPS;
+    }
+    if local && !Feature::FusePassthrough.masked() {
+        // The files may be of an overlay, which is stacked once itself.
+        let _ = config.set_max_stack_depth(2);
+        wanted |= InitFlags::FUSE_PASSTHROUGH;
     }
     // What a kernel does not offer is done without.
     let _ = config.add_capabilities(wanted & config.capabilities());

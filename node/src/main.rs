@@ -2,6 +2,7 @@
 
 mod config;
 mod control;
+mod export;
 mod kerrighed;
 mod life;
 mod load;

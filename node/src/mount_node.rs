@@ -1,13 +1,15 @@
 //! The process of the mount of one node's file tree.
 
 use crate::config::Config;
+use crate::export;
 use crate::member_feed::{self, Fed};
 use crate::mount_process as process;
 use anyhow::Result;
 use krg_cluster::Members;
 use krg_faf::client::{Destination, Route};
 use krg_faf::serve;
-use krg_krgfs::node;
+use krg_faf::server::Server;
+use krg_krgfs::node::{self, Source};
 use krg_rpc::dial::Secure;
 use krg_rpc::peers::Peers;
 use krg_types::{NodeId, mfs};
@@ -19,14 +21,21 @@ use tokio::sync::watch;
 /// Between probes of the node while it answers.
 const PROBE_PERIOD: Duration = Duration::from_secs(1);
 
+/// FUSE threads of the own node's tree: each may have to wait for a disk.
+const OWN_THREADS: usize = 8;
+
 /// Mounts the tree of `node` on `at` and serves it until it is unmounted or asked to end.
 pub fn run(config: &Config, at: &Path, node: NodeId) -> Result<()> {
     let runtime = process::begin(mfs::SERVER)?;
-    let route = runtime.block_on(async {
+    let (source, threads) = runtime.block_on(async {
         let fed = member_feed::start(config).await?;
-        anyhow::Ok(route(&fed, node))
+        if fed.members.own() == node {
+            let server = Server::new(Arc::new(export::open(config, &fed.identity)?));
+            return Ok((Source::Own(server), OWN_THREADS));
+        }
+        anyhow::Ok((Source::Remote(route(&fed, node)), process::threads()))
     })?;
-    let session = node::mount(at, node, route, runtime.handle(), process::threads())?.spawn()?;
+    let session = node::mount(at, node, source, runtime.handle(), threads)?.spawn()?;
     process::serve(runtime, at, || session.join(), async {})
 }
 

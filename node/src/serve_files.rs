@@ -1,11 +1,11 @@
 //! The process that serves this node's files to the others.
 
 use crate::config::Config;
+use crate::export;
 use crate::member_feed;
 use crate::mount_process as process;
 use crate::shutdown;
 use anyhow::{Context, Result};
-use krg_faf::export::{Export, Rules};
 use krg_faf::serve::{self, Service};
 use krg_faf::server::Server;
 use krg_rpc::peers::Peers;
@@ -24,9 +24,8 @@ pub fn run(config: &Config) -> Result<()> {
 
 async fn serve(config: &Config) -> Result<()> {
     let fed = member_feed::start(config).await?;
-    let export = Export::open(rules(config), &fed.identity.key_pkcs8_der);
-    let export = export.context("cannot make the tree that others see")?;
-    let service = Service::new(Server::new(Arc::new(export)), fed.members.cluster());
+    let export = Arc::new(export::open(config, &fed.identity)?);
+    let service = Service::new(Server::new(export), fed.members.cluster());
     let at = serve::door_beside(config.listen).context("no port is left beside `listen`")?;
     let listener = TcpListener::bind(at).await;
     let listener = listener.with_context(|| format!("cannot listen on {at} for files"))?;
@@ -35,10 +34,4 @@ async fn serve(config: &Config) -> Result<()> {
         asked = shutdown::asked() => Ok(asked?),
         ended = service.run(listener, fed.credentials) => Ok(ended?),
     }
-}
-
-/// What others may have. What is this node's own secret is not among it.
-fn rules(config: &Config) -> Rules {
-    let deny = vec![config.state_dir.clone(), config.run_dir.clone()];
-    Rules { deny, ..Rules::default() }
 }

@@ -10,6 +10,11 @@ pub enum Feature {
     TimeNamespace,
     /// fsopen(2), fsmount(2) (5.2). Without: the procfs on /proc is used.
     MountApi,
+    /// FUSE passthrough (6.9). Without: a node's own files go through its mount's process.
+    FusePassthrough,
+    /// fanotify of whole file systems. Without: attributes and names are looked at again after a
+    /// second.
+    Fanotify,
     /// FUSE readdirplus and parallel directory operations. Without: plain readdir.
     FuseReaddirplus,
 }
@@ -20,6 +25,8 @@ impl Feature {
         match self {
             Feature::TimeNamespace => "timens",
             Feature::MountApi => "mountapi",
+            Feature::FusePassthrough => "passthrough",
+            Feature::Fanotify => "fanotify",
             Feature::FuseReaddirplus => "readdirplus",
         }
     }

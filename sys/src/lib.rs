@@ -19,8 +19,8 @@ pub mod procfs;
 pub mod seccomp;
 pub mod statx;
 pub mod umask;
+pub mod utab;
 pub mod xattr;
 
 #[cfg(test)]
 mod testing;
-pub mod utab;

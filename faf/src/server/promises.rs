@@ -4,7 +4,19 @@ use crate::op::{Key, Notice};
 use krg_rpc::link::Link;
 use krg_types::limits::FILE_PROMISES_MAX;
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Where a client is told.
+#[derive(Clone, Default)]
+pub enum Ear {
+    /// Nowhere.
+    #[default]
+    Nobody,
+    /// At the other end of a connection.
+    Link(Weak<Link>),
+    /// In this process.
+    Here(Arc<dyn Fn(Notice) + Send + Sync>),
+}
 
 /// The promises to one client.
 #[derive(Default)]
@@ -13,7 +25,7 @@ pub struct Promises(Mutex<State>);
 #[derive(Default)]
 struct State {
     keys: HashSet<Key>,
-    link: Weak<Link>,
+    ear: Ear,
     /// Something could not be told.
     behind: bool,
 }
@@ -23,11 +35,16 @@ impl Promises {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the client is told.
-    pub fn set_link(&self, link: Weak<Link>) {
+    /// The client is told there, unless there is a place already.
+    pub fn set_ear(&self, ear: Ear) {
         let mut state = self.state();
-        if state.link.strong_count() == 0 {
-            state.link = link;
+        let free = match &state.ear {
+            Ear::Nobody => true,
+            Ear::Link(link) => link.strong_count() == 0,
+            Ear::Here(_) => false,
+        };
+        if free {
+            state.ear = ear;
         }
     }
 
@@ -76,7 +93,12 @@ impl Promises {
 impl State {
     /// A client that does not read is told later that it has missed something.
     fn say(&mut self, notice: &Notice) {
-        let Some(link) = self.link.upgrade() else { return };
+        let link = match &self.ear {
+            Ear::Nobody => return,
+            Ear::Here(tell) => return tell(notice.clone()),
+            Ear::Link(link) => link.upgrade(),
+        };
+        let Some(link) = link else { return };
         if !link.has_room() {
             self.behind = true;
             return;

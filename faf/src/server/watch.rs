@@ -9,6 +9,7 @@ use crate::export::{Tree, change_key};
 use crate::handle::MountKey;
 use crate::op::Key;
 use krg_sys::fanotify::{Event, Watcher};
+use krg_sys::feature::Feature;
 use krg_sys::process::wait_readable;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -40,6 +41,9 @@ impl Watch {
 
     /// Watches this tree from now on, if it can be done.
     pub fn start(self: &Arc<Self>, tree: &Tree, sessions: &Arc<Sessions>) {
+        if Feature::Fanotify.masked() {
+            return;
+        }
         let mut state = self.state();
         let watcher = match &state.watcher {
             Some(watcher) => watcher.clone(),

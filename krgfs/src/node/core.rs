@@ -1,12 +1,14 @@
 //! What one mount is: its client, what the kernel knows of, what is open.
 
+use super::backing::Backings;
 use super::inodes::Inodes;
 use super::opens::{OpenFile, Opens};
 use bytes::Bytes;
-use fuser::{Errno, INodeNo, Notifier, Request};
+use fuser::{Errno, FileHandle, INodeNo, Notifier, Request};
 use krg_faf::bytes::Name;
 use krg_faf::client::{Ask, Client, Events};
 use krg_faf::op::{Answer, Caller, Entry, Handle, Notice, Op, OpenId};
+use krg_faf::server::Open;
 use krg_sys::caller::Asker;
 use krg_sys::procfs::Procfs;
 use krg_types::limits::FILE_FORGETS_MAX;
@@ -41,6 +43,8 @@ pub struct Core {
     pub opens: Opens,
     /// Who has locked what.
     pub lock_owners: LockOwners,
+    /// What the kernel reads and writes by itself.
+    pub backings: Backings,
     procfs: &'static Procfs,
     /// How often the server has told of something.
     notices: AtomicU64,
@@ -77,12 +81,24 @@ impl Core {
         let (inodes, opens) = (Inodes::new(), Opens::default());
         let lock_owners = LockOwners::default();
         let (client, notices) = (OnceLock::new(), AtomicU64::new(0));
-        Core { client, inodes, opens, lock_owners, procfs, notices, stale }
+        let backings = Backings::default();
+        Core { client, inodes, opens, lock_owners, backings, procfs, notices, stale }
     }
 
     /// It is here.
     pub fn set_client(&self, client: Arc<Client>) {
         let _ = self.client.set(client);
+    }
+
+    /// Is its server in this process?
+    pub fn is_local(&self) -> bool {
+        self.client.get().is_some_and(|c| c.is_local())
+    }
+
+    /// What a file that is open here is read from: its server is in this process.
+    pub fn backing_file(&self, fh: FileHandle) -> Option<Arc<Open>> {
+        let open = self.opens.file(fh.0)?.remote(self.life())?;
+        self.client.get()?.local_file(open)
     }
 
     /// Changes when what was open on the server is not any more.

@@ -204,6 +204,9 @@ impl Core {
     /// Lets a file go.
     pub fn release(&self, fh: FileHandle, owner: Option<u64>) {
         let Ok(file) = self.file(fh) else { return };
+        if self.backing_file(fh).is_some() {
+            self.backings.closed(file.ino);
+        }
         self.opens.remove(fh.0);
         if let Some(open) = file.remote(self.life()) {
             let owner = owner.filter(|owner| self.unlocks(&file, *owner));

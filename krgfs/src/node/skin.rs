@@ -6,10 +6,10 @@ use super::core::{ABSENT_TTL, ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, Result, W
 use super::{capabilities, generation};
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use krg_faf::bytes::{Bounded, Name};
 use krg_faf::op::{Answer, Lock, LockKind, Op, SetAttr};
@@ -103,7 +103,7 @@ fn lock_type(kind: LockKind) -> i32 {
 
 impl Filesystem for Tree {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        capabilities(config);
+        capabilities(config, self.core.is_local());
         Ok(())
     }
 
@@ -262,9 +262,16 @@ impl Filesystem for Tree {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.core.open(&Who::of(req), ino, flags.0, move |result| match result {
-            Ok((fh, how)) => reply.opened(fh, how),
-            Err(e) => reply.error(e),
+        let core = self.core.clone();
+        self.core.open(&Who::of(req), ino, flags.0, move |result| {
+            let (fh, how) = or_reply!(result, reply);
+            let file = core.backing_file(fh);
+            let backed =
+                file.and_then(|f| core.backings.opened(ino, || reply.open_backing(&f.fd)));
+            match backed {
+                Some(backing) => reply.opened_passthrough(fh, FopenFlags::empty(), &backing),
+                None => reply.opened(fh, how),
+            }
         });
     }
 
@@ -290,7 +297,18 @@ impl Filesystem for Tree {
                     Ok((fh, how)) => {
                         let (_, ttl) = core.ttls(&entry, notices);
                         let attr = file_attr(number, &entry.attr);
-                        reply.created(&ttl, &attr, generation(&entry.handle), fh, how);
+                        let of = generation(&entry.handle);
+                        let file = core.backing_file(fh);
+                        let backed = file.and_then(|f| {
+                            core.backings.opened(number, || reply.open_backing(&f.fd))
+                        });
+                        let plain = FopenFlags::empty();
+                        match backed {
+                            Some(b) => {
+                                reply.created_passthrough(&ttl, &attr, of, fh, plain, &b);
+                            }
+                            None => reply.created(&ttl, &attr, of, fh, how),
+                        }
                     }
                     Err(e) => reply.error(e),
                 }
@@ -378,7 +396,7 @@ impl Filesystem for Tree {
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.core.open_dir(&Who::of(req), ino, move |result| match result {
-            Ok(fh) => reply.opened(fh, fuser::FopenFlags::empty()),
+            Ok(fh) => reply.opened(fh, FopenFlags::empty()),
             Err(e) => reply.error(e),
         });
     }
