@@ -249,6 +249,8 @@ pub enum Op {
     Unlock { open: OpenId, owner: u64 },
     /// `Done`: the client need not be told any more when these change.
     Forget { keys: Vec<Key> },
+    /// `Done`: the client has no write under way to this file, and will wait for each from now on.
+    Returned { file: Key },
 }
 
 /// What it leads to.
@@ -300,6 +302,8 @@ pub struct Opened {
     pub open: OpenId,
     /// What it is like.
     pub attr: Attr,
+    /// Nobody else has it open: writes need not be waited for, until it is recalled.
+    pub lease: bool,
     /// Lets it be opened again after the server was restarted.
     pub proof: Bounded<32>,
 }
@@ -340,6 +344,8 @@ pub enum Notice {
     Name { dir: Key, name: Name },
     /// More has changed than can be told.
     Everything,
+    /// Another client opens a file: to be answered by `Returned`.
+    Recall { file: Key },
 }
 
 /// The bytes of a directory that may be asked for at once.

@@ -4,6 +4,7 @@
 mod attr;
 mod dir;
 mod file;
+mod leases;
 mod lock;
 mod names;
 mod promises;
@@ -22,6 +23,7 @@ use krg_sys::statx::{Stat, Time, statx};
 use krg_sys::{ns, procfs};
 use krg_types::MemberId;
 use krg_types::limits::FRAME_DATA_BYTES_MAX;
+use leases::Leases;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use std::ffi::CString;
@@ -58,6 +60,7 @@ pub struct Server {
     export: Arc<Export>,
     sessions: Arc<Sessions>,
     watch: Arc<Watch>,
+    leases: Leases,
 }
 
 /// What one request is done with.
@@ -99,7 +102,8 @@ fn reopen(fd: BorrowedFd<'_>, flags: i32) -> io::Result<OwnedFd> {
 impl Server {
     /// For this export.
     pub fn new(export: Arc<Export>) -> Server {
-        Server { export, sessions: Arc::default(), watch: Arc::default() }
+        let (sessions, watch) = (Arc::default(), Arc::default());
+        Server { export, sessions, watch, leases: Leases::default() }
     }
 
     /// A connection of a client begins; whether the client was there before.
@@ -116,17 +120,18 @@ impl Server {
 
     /// A client has not come back: what it had open is closed.
     pub fn forget(&self, member: MemberId, number: u128) {
-        for open in self.sessions.forget(member, number) {
-            self.unwatch(&open);
+        if let Some(session) = self.sessions.forget(member, number) {
+            session.all().iter().for_each(|open| self.closed(&session, open));
         }
         if self.sessions.is_empty() {
             self.watch.stop();
         }
     }
 
-    fn unwatch(&self, open: &Open) {
+    fn closed(&self, session: &Session, open: &Open) {
         if let Some(key) = open.key {
             self.watch.closed(key, open.fd.as_fd());
+            self.leases.closed(key, session.serial);
         }
     }
 
@@ -248,6 +253,10 @@ impl Turn<'_> {
             Op::TestLock { open, lock } => self.test_lock(open, lock),
             Op::SetLock { open, lock } => self.set_lock(open, lock),
             Op::Unlock { open, owner } => self.unlock(open, owner),
+            Op::Returned { file } => {
+                self.server.leases.returned(file, self.session.serial);
+                Ok(Answer::Done)
+            }
             Op::Forget { keys } => {
                 self.session.promises.drop(&keys);
                 Ok(Answer::Done)

@@ -1,6 +1,7 @@
 //! One node's file tree, `/mfs/N`: a skin over the client of its file server.
 
 mod backing;
+mod behind;
 mod convert;
 mod core;
 mod dirs;
@@ -81,10 +82,22 @@ pub fn mount(
         FuseError::at(at)(e)
     };
     let session = Session::from_fd(tree, device, SessionACL::All, config).map_err(failed)?;
+    read_ahead(at);
     let kernel = session.notifier();
     let thread = std::thread::Builder::new().name("stale".into());
     thread.spawn(move || self::core::tell_kernel(&told, &kernel)).map_err(failed)?;
     Ok(session)
+}
+
+/// FUSE may lower how far the kernel reads ahead, but only the kernel's own setting raises it.
+/// Where that cannot be written, big files are read a little slower.
+fn read_ahead(at: &Path) {
+    let Ok(Some(mount)) = krg_sys::mount::top_at(at) else { return };
+    let (major, minor) = mount.device;
+    let setting = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    if let Err(e) = std::fs::write(&setting, (READ_AHEAD_BYTES >> 10).to_string()) {
+        tracing::debug!(error = %e, setting, "not set");
+    }
 }
 
 /// What the kernel is asked to do of what it can. Only what is listed here: fuser lets others

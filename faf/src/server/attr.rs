@@ -38,6 +38,9 @@ impl Turn<'_> {
         let file = self.find(file)?;
         let fd = file.fd.as_fd();
         if let Some(size) = set.size {
+            // What another client has written before must not come after it.
+            self.lease(self.key(&file), false);
+            self.server.leases.closed(self.key(&file), self.session.serial);
             self.truncate(fd, open, size)?;
         }
         self.acting(|| {

@@ -10,7 +10,12 @@ use krg_sys::statx::statx;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The kernel takes so much for an entry without its name, and for one with the longest.
+const ENTRY_BYTES: usize = 24;
+const ENTRY_BYTES_MAX: usize = 280;
 
 impl Turn<'_> {
     pub(super) fn open_dir(&self, dir: &Handle, bytes: u32, out: &mut Out) -> io::Result<Answer> {
@@ -25,8 +30,15 @@ impl Turn<'_> {
         }
         let caller = self.caller.clone();
         let (file, place) = ((stat.dev, stat.ino), Mutex::new(()));
-        let open =
-            self.session.add(Open { fd, caller, append: false, file, key: None, place })?;
+        let open = self.session.add(Arc::new(Open {
+            fd,
+            caller,
+            append: false,
+            file,
+            key: None,
+            broken: AtomicBool::new(false),
+            place,
+        }))?;
         Ok(Answer::Listed(Listed { open: Some(open), lines, end }))
     }
 
@@ -60,17 +72,25 @@ impl Turn<'_> {
     ) -> io::Result<(Vec<Line>, bool)> {
         let mut lines = Vec::new();
         // A name takes about 32 bytes there, and its attributes some 120 here.
-        let buf = out.room(dir_bytes(bytes) / 4);
-        let entries = dirents::read(dir, buf)?;
-        let mut end = true;
-        self.acting(|| {
-            for entry in entries {
-                end = false;
-                lines.extend(self.line(dir, &entry));
+        let mut room = dir_bytes(bytes) / 4;
+        // Read on until nothing comes: that this is the end, is worth a round trip to know.
+        while room >= ENTRY_BYTES_MAX {
+            let buf = &mut out.room(dir_bytes(bytes))[..room];
+            let entries = dirents::read(dir, buf)?;
+            let (before, mut taken) = (lines.len(), 0);
+            self.acting(|| {
+                for entry in entries {
+                    taken += ENTRY_BYTES + entry.name.count_bytes();
+                    lines.extend(self.line(dir, &entry));
+                }
+                Ok(())
+            })?;
+            if lines.len() == before {
+                return Ok((lines, true));
             }
-            Ok(())
-        })?;
-        Ok((lines, end))
+            room = room.saturating_sub(taken);
+        }
+        Ok((lines, false))
     }
 
     fn line(&self, dir: BorrowedFd<'_>, entry: &Dirent<'_>) -> Option<Line> {

@@ -5,7 +5,7 @@ use super::session::Open;
 use super::{Out, Turn, attr_of, errno, reopen};
 use crate::bytes::{Bounded, Name};
 use crate::export::Child;
-use crate::op::{Answer, Handle, OpenId, Opened};
+use crate::op::{Answer, Handle, Key, OpenId, Opened};
 use krg_sys::cred::ActingAs;
 use krg_sys::file_handle;
 use krg_sys::statx::{Stat, statx};
@@ -16,6 +16,7 @@ use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{Whence, fdatasync, fsync, lseek64};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Flags of open(2) that mean something here. O_DIRECT is the client's business; what is opened
@@ -35,6 +36,7 @@ impl Turn<'_> {
         child: &Child,
         handle: &Handle,
         flags: i32,
+        lease: bool,
     ) -> io::Result<Opened> {
         // First: what is changed after the file was looked at is told.
         let key = self.promise(child);
@@ -46,13 +48,45 @@ impl Turn<'_> {
             append: flags & libc::O_APPEND != 0,
             file: (stat.dev, stat.ino),
             key: Some(key),
+            broken: AtomicBool::new(false),
             place: Mutex::new(()),
         };
         let flags = flags & !libc::O_TRUNC;
         let proof =
             self.server.export.sealer().proof(self.session.member.get(), handle, flags as u32);
         let attr = attr_of(&self.tree, child.mount, &stat);
-        Ok(Opened { open: self.session.add(open)?, attr, proof })
+        let open = Arc::new(open);
+        let id = self.session.add(open.clone());
+        let id = id.inspect_err(|_| self.server.watch.closed(key, open.fd.as_fd()))?;
+        Ok(Opened { open: id, attr, lease, proof })
+    }
+
+    /// Does the client get the lease on a file? Whoever else has it gives it back first.
+    pub(super) fn lease(&self, key: Key, writes: bool) -> bool {
+        let sessions = &self.server.sessions;
+        let recall = |holder| {
+            if let Some(session) = sessions.numbered(holder) {
+                session.promises.recall(key);
+            }
+        };
+        let broken = |holder| {
+            if let Some(session) = sessions.numbered(holder) {
+                session.break_lease(key);
+            }
+        };
+        self.server.leases.opened(key, self.session.serial, writes, recall, broken)
+    }
+
+    /// Opens a file with the lease, if the client gets it: before it is truncated, all that others
+    /// have written is there.
+    fn leased<T>(
+        &self,
+        key: Key,
+        flags: i32,
+        open: impl FnOnce(bool) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let lease = self.lease(key, flags & libc::O_ACCMODE != libc::O_RDONLY);
+        open(lease).inspect_err(|_| self.server.leases.closed(key, self.session.serial))
     }
 
     pub(super) fn open(
@@ -65,11 +99,13 @@ impl Turn<'_> {
         let found = self.find(file)?;
         is_regular(&statx(found.fd.as_fd(), c"")?)?;
         let flags = flags as i32 & KEPT;
-        let fd = self.acting(|| reopen(found.fd.as_fd(), flags | libc::O_NONBLOCK))?;
-        if flags & libc::O_TRUNC != 0 {
-            self.changed(&found);
-        }
-        let opened = self.keep(fd, &found, file, flags)?;
+        let opened = self.leased(self.key(&found), flags, |lease| {
+            let fd = self.acting(|| reopen(found.fd.as_fd(), flags | libc::O_NONBLOCK))?;
+            if flags & libc::O_TRUNC != 0 {
+                self.changed(&found);
+            }
+            self.keep(fd, &found, file, flags, lease)
+        })?;
         if want > 0 && flags & libc::O_ACCMODE != libc::O_WRONLY {
             let open = self.session.get(opened.open)?;
             out.len = pread(&open.fd, out.room(want as usize), 0).unwrap_or(0);
@@ -94,8 +130,11 @@ impl Turn<'_> {
         if stat.nlink == 0 {
             return Err(errno(libc::ESTALE));
         }
-        let fd = reopen(found.fd.as_fd(), kept | libc::O_NONBLOCK)?;
-        Ok(Answer::Opened(self.keep(fd, &found, file, kept)?))
+        let opened = self.leased(self.key(&found), kept, |lease| {
+            let fd = reopen(found.fd.as_fd(), kept | libc::O_NONBLOCK)?;
+            self.keep(fd, &found, file, kept, lease)
+        })?;
+        Ok(Answer::Opened(opened))
     }
 
     pub(super) fn create(
@@ -128,7 +167,9 @@ impl Turn<'_> {
         }
         let entry = self.entry_of(&child, &stat)?;
         let fd = child.fd.try_clone()?;
-        let opened = self.keep(fd, &child, &entry.handle, flags)?;
+        let opened = self.leased(entry.key, flags, |lease| {
+            self.keep(fd, &child, &entry.handle, flags, lease)
+        })?;
         Ok(Answer::Created { entry, opened })
     }
 
@@ -178,7 +219,7 @@ impl Turn<'_> {
             self.unlock(open, owner)?;
         }
         if let Some(open) = self.session.remove(open) {
-            self.server.unwatch(&open);
+            self.server.closed(self.session, &open);
         }
         Ok(Answer::Done)
     }

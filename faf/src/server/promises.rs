@@ -84,6 +84,11 @@ impl Promises {
         }
     }
 
+    /// The client is to give its lease on a file back.
+    pub fn recall(&self, file: Key) {
+        self.state().say(&Notice::Recall { file });
+    }
+
     /// Anything may have changed.
     pub fn everything(&self) {
         self.state().say(&Notice::Everything);

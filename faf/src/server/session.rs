@@ -2,6 +2,7 @@
 //! an open file outlives a cut.
 
 use super::errno;
+use super::leases::Serial;
 use super::lock::Locks;
 use super::promises::Promises;
 use crate::bytes::Name;
@@ -12,7 +13,7 @@ use krg_types::limits::FILE_OPENS_MAX;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// An open file or directory.
@@ -27,6 +28,8 @@ pub struct Open {
     pub file: (u64, u64),
     /// What it is called when it changes; none for a directory.
     pub key: Option<Key>,
+    /// Its lease was taken away while writes may have been under way.
+    pub broken: AtomicBool,
     /// Held while a directory is read, or an append needs to know where it went.
     pub place: Mutex<()>,
 }
@@ -35,6 +38,8 @@ pub struct Open {
 pub struct Session {
     /// Which member's.
     pub member: MemberId,
+    /// Its number, of one life of the server.
+    pub serial: Serial,
     next: AtomicU64,
     opens: RwLock<HashMap<OpenId, Arc<Open>>>,
     /// Its locks.
@@ -47,24 +52,24 @@ pub struct Session {
 
 impl Session {
     /// Of a client that has nothing open.
-    pub fn new(member: MemberId, count: Arc<AtomicUsize>) -> Session {
+    pub fn new(member: MemberId, serial: Serial, count: Arc<AtomicUsize>) -> Session {
         let (next, opens, locks) = (AtomicU64::new(1), RwLock::default(), Locks::default());
         let promises = Promises::default();
-        Session { member, next, opens, locks, promises, count }
+        Session { member, serial, next, opens, locks, promises, count }
     }
 
     /// Keeps a file open.
     ///
     /// # Errors
     /// ENFILE when all clients together have too many.
-    pub fn add(&self, open: Open) -> io::Result<OpenId> {
+    pub fn add(&self, open: Arc<Open>) -> io::Result<OpenId> {
         if self.count.fetch_add(1, Ordering::Relaxed) >= FILE_OPENS_MAX {
             self.count.fetch_sub(1, Ordering::Relaxed);
             return Err(errno(libc::ENFILE));
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut opens = self.opens.write().unwrap_or_else(PoisonError::into_inner);
-        opens.insert(id, Arc::new(open));
+        opens.insert(id, open);
         Ok(id)
     }
 
@@ -74,7 +79,15 @@ impl Session {
     /// EBADF if it is not.
     pub fn get(&self, id: OpenId) -> io::Result<Arc<Open>> {
         let opens = self.opens.read().unwrap_or_else(PoisonError::into_inner);
-        opens.get(&id).cloned().ok_or_else(|| errno(libc::EBADF))
+        let open = opens.get(&id).cloned().ok_or_else(|| errno(libc::EBADF))?;
+        if open.broken.load(Ordering::Acquire) { Err(errno(libc::EIO)) } else { Ok(open) }
+    }
+
+    /// Its lease on a file was taken away: whatever it has open of it fails from now on.
+    pub fn break_lease(&self, file: Key) {
+        for open in self.all().iter().filter(|open| open.key == Some(file)) {
+            open.broken.store(true, Ordering::Release);
+        }
     }
 
     /// Closes one; it, if it was open.
@@ -89,7 +102,7 @@ impl Session {
     }
 
     /// All that is open.
-    fn all(&self) -> Vec<Arc<Open>> {
+    pub fn all(&self) -> Vec<Arc<Open>> {
         let opens = self.opens.read().unwrap_or_else(PoisonError::into_inner);
         opens.values().cloned().collect()
     }
@@ -119,9 +132,16 @@ type Who = (MemberId, u128);
 pub struct Sessions {
     sessions: Mutex<HashMap<Who, (Arc<Session>, usize)>>,
     opens: Arc<AtomicUsize>,
+    serials: AtomicU64,
 }
 
 impl Sessions {
+    /// The client with this number.
+    pub fn numbered(&self, serial: Serial) -> Option<Arc<Session>> {
+        let sessions = self.lock();
+        sessions.values().find(|(s, _)| s.serial == serial).map(|(s, _)| s.clone())
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Who, (Arc<Session>, usize)>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,9 +150,10 @@ impl Sessions {
     pub fn join(&self, member: MemberId, number: u128) -> (Arc<Session>, bool) {
         let mut sessions = self.lock();
         let known = sessions.contains_key(&(member, number));
-        let (session, links) = sessions
-            .entry((member, number))
-            .or_insert_with(|| (Arc::new(Session::new(member, self.opens.clone())), 0));
+        let (session, links) = sessions.entry((member, number)).or_insert_with(|| {
+            let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
+            (Arc::new(Session::new(member, serial, self.opens.clone())), 0)
+        });
         *links += 1;
         (session.clone(), known)
     }
@@ -145,13 +166,12 @@ impl Sessions {
         *links == 0
     }
 
-    /// Forgets a client that has not come back; what it had open.
-    pub fn forget(&self, member: MemberId, number: u128) -> Vec<Arc<Open>> {
+    /// Forgets a client that has not come back; it.
+    pub fn forget(&self, member: MemberId, number: u128) -> Option<Arc<Session>> {
         let mut sessions = self.lock();
         let gone = sessions.get(&(member, number)).is_some_and(|(_, links)| *links == 0);
         let removed = gone.then(|| sessions.remove(&(member, number))).flatten();
-        drop(sessions);
-        removed.map(|(session, _)| session.all()).unwrap_or_default()
+        removed.map(|(session, _)| session)
     }
 
     /// Is there no client?

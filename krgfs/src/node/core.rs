@@ -1,13 +1,15 @@
 //! What one mount is: its client, what the kernel knows of, what is open.
 
 use super::backing::Backings;
+use super::behind::Behind;
+use super::convert::file_attr;
 use super::inodes::Inodes;
-use super::opens::{OpenFile, Opens};
+use super::opens::{Asked, OpenFile, Opens};
 use bytes::Bytes;
-use fuser::{Errno, FileHandle, INodeNo, Notifier, Request};
+use fuser::{Errno, FileAttr, FileHandle, INodeNo, Notifier, Request};
 use krg_faf::bytes::Name;
 use krg_faf::client::{Ask, Client, Events};
-use krg_faf::op::{Answer, Caller, Entry, Handle, Notice, Op, OpenId};
+use krg_faf::op::{Answer, Attr, Caller, Entry, Handle, Key, Notice, Op, OpenId};
 use krg_faf::server::Open;
 use krg_sys::caller::Asker;
 use krg_sys::procfs::Procfs;
@@ -15,7 +17,7 @@ use krg_types::limits::FILE_FORGETS_MAX;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -43,11 +45,15 @@ pub struct Core {
     pub opens: Opens,
     /// Who has locked what.
     pub lock_owners: LockOwners,
+    /// Writes that are under way.
+    pub behind: Behind,
     /// What the kernel reads and writes by itself.
     pub backings: Backings,
     procfs: &'static Procfs,
     /// How often the server has told of something.
     notices: AtomicU64,
+    /// It tells of what the node's own processes change.
+    watched: AtomicBool,
     stale: Sender<Stale>,
 }
 
@@ -82,7 +88,19 @@ impl Core {
         let lock_owners = LockOwners::default();
         let (client, notices) = (OnceLock::new(), AtomicU64::new(0));
         let backings = Backings::default();
-        Core { client, inodes, opens, lock_owners, backings, procfs, notices, stale }
+        let watched = AtomicBool::new(false);
+        Core {
+            client,
+            inodes,
+            opens,
+            lock_owners,
+            behind: Behind::default(),
+            backings,
+            procfs,
+            notices,
+            watched,
+            stale,
+        }
     }
 
     /// It is here.
@@ -251,16 +269,19 @@ impl Events for Feed {
                 }
             }
             Notice::Everything => core.everything_changed(),
+            Notice::Recall { file } => core.recalled(file),
         }
     }
 
     fn connected(&self, resumed: bool, root: Entry) {
         let Some(core) = self.0.upgrade() else { return };
         core.inodes.name_root(&root);
+        core.watched.store(root.watched, Ordering::Release);
         if !resumed {
             // Nobody has told meanwhile what changed.
             core.notices.fetch_add(1, Ordering::AcqRel);
             core.everything_changed();
+            core.behind.all_recalled();
         }
     }
 
@@ -268,6 +289,21 @@ impl Events for Feed {
 }
 
 impl Core {
+    /// Another client opens a file: it sees what was written here before.
+    fn recalled(self: &Arc<Self>, file: Key) {
+        let returned = move |core: &Arc<Core>| core.tell(Op::Returned { file });
+        match self.inodes.changed(file) {
+            Some(ino) => {
+                self.behind.recalled(ino);
+                self.behind.barrier(self, ino, move |core| {
+                    core.behind.resized(ino);
+                    returned(core);
+                });
+            }
+            None => returned(self),
+        }
+    }
+
     fn everything_changed(&self) {
         for ino in self.inodes.all_changed() {
             self.tell_kernel(Stale::Inode(ino));
@@ -280,9 +316,9 @@ impl Core {
     }
 
     /// How long the kernel may use a name, and the attributes of its file, that were asked for
-    /// when so many notices had come.
-    pub fn ttls(&self, entry: &Entry, notices: u64) -> (Duration, Duration) {
-        if self.notices() != notices {
+    /// then.
+    pub fn ttls(&self, entry: &Entry, asked: Asked) -> (Duration, Duration) {
+        if !self.is_news(asked) {
             // One of them may have been about this.
             return (Duration::ZERO, Duration::ZERO);
         }
@@ -294,9 +330,25 @@ impl Core {
         }
     }
 
-    /// How many notices have come.
-    pub fn notices(&self) -> u64 {
-        self.notices.load(Ordering::Acquire)
+    /// Does the server tell of what the node's own processes change?
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
+    }
+
+    /// For what is asked now.
+    pub fn asked(&self) -> Asked {
+        let notices = self.notices.load(Ordering::Acquire);
+        Asked { notices, writes: self.behind.now() }
+    }
+
+    /// Has nothing been told since?
+    pub fn is_news(&self, asked: Asked) -> bool {
+        self.notices.load(Ordering::Acquire) == asked.notices
+    }
+
+    /// What the kernel is told of a file that was asked for then.
+    pub fn attr_of(&self, ino: INodeNo, attr: &Attr, asked: Asked) -> FileAttr {
+        file_attr(ino, &self.behind.corrected(ino, attr, asked.writes))
     }
 
     /// The kernel has forgotten a file.

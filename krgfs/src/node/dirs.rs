@@ -1,6 +1,6 @@
 //! Reading directories: names with attributes, a part at a time.
 
-use super::convert::{file_attr, kind_of_line};
+use super::convert::kind_of_line;
 use super::core::{Core, Result, Who, unexpected};
 use super::generation;
 use super::opens::{OpenDir, Part};
@@ -24,12 +24,12 @@ impl Core {
             Ok(handle) => handle,
             Err(e) => return done(Err(e)),
         };
-        let (life, notices) = (self.life(), self.notices());
+        let (life, asked) = (self.life(), self.asked());
         let op = Op::OpenDir { dir: (*handle).clone(), bytes: DIR_BYTES_MAX };
         let core = self.clone();
         self.ask(who, op, &[], move |reply| match reply {
             Ok((Answer::Listed(listed), _)) => {
-                let dir = OpenDir::new(handle, life, notices, listed);
+                let dir = OpenDir::new(handle, life, asked, listed);
                 done(core.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE));
             }
             other => done(Err(unexpected(other))),
@@ -49,7 +49,7 @@ impl Core {
         if let Some(part) = dir.part(offset) {
             return done(Ok(part));
         }
-        let (life, notices) = (self.life(), self.notices());
+        let (life, asked) = (self.life(), self.asked());
         let op = match (dir.remote(life), offset) {
             (Some(open), _) => Op::ReadDir { open, offset, bytes: DIR_BYTES_MAX },
             (None, 0) => Op::OpenDir { dir: (*dir.handle).clone(), bytes: DIR_BYTES_MAX },
@@ -57,7 +57,7 @@ impl Core {
             (None, _) => return done(Err(Errno::EIO)),
         };
         self.ask(who, op, &[], move |reply| match reply {
-            Ok((Answer::Listed(listed), _)) => done(Ok(dir.read(life, notices, offset, listed))),
+            Ok((Answer::Listed(listed), _)) => done(Ok(dir.read(life, asked, offset, listed))),
             other => done(Err(unexpected(other))),
         });
     }
@@ -97,10 +97,10 @@ impl Core {
             let full = match &line.entry {
                 Some(entry) => {
                     let number = self.inodes.told(entry);
-                    let attr = file_attr(number, &entry.attr);
+                    let attr = self.attr_of(number, &entry.attr, part.asked);
                     let generation = generation(&entry.handle);
                     // One time for both is all that can be said here: the shorter.
-                    let (_, ttl) = self.ttls(entry, part.notices);
+                    let (_, ttl) = self.ttls(entry, part.asked);
                     let full = reply.add(number, next, name(line), &ttl, &attr, generation);
                     if full {
                         self.forget(number, 1);

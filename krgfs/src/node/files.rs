@@ -34,13 +34,16 @@ impl Core {
         let want = if reads && small { FIRST_BYTES } else { 0 };
         let flags = flags as u32;
         let op = Op::Open { file: (*handle).clone(), flags, want };
-        let (core, life) = (self.clone(), self.life());
-        self.ask(who, op, &[], move |reply| match reply {
-            Ok((Answer::Opened(opened), bytes)) => {
-                let first = (want > 0).then_some((bytes, want));
-                done(core.opened(ino, handle, flags, life, &opened, first));
-            }
-            other => done(Err(unexpected(other))),
+        let (life, who) = (self.life(), *who);
+        self.behind.barrier(self, ino, move |core| {
+            let opener = core.clone();
+            core.ask(&who, op, &[], move |reply| match reply {
+                Ok((Answer::Opened(opened), bytes)) => {
+                    let first = (want > 0).then_some((bytes, want));
+                    done(opener.opened(ino, handle, flags, life, &opened, first));
+                }
+                other => done(Err(unexpected(other))),
+            });
         });
     }
 
@@ -65,8 +68,9 @@ impl Core {
             how |= FopenFlags::FOPEN_DIRECT_IO;
         }
         let fh = self.opens.add_file(file).map(FileHandle).ok_or(Errno::ENFILE);
-        if fh.is_err() {
-            self.tell(Op::Close { open: opened.open, owner: None });
+        match fh {
+            Ok(_) => self.behind.opened(ino, opened.lease),
+            Err(_) => self.tell(Op::Close { open: opened.open, owner: None }),
         }
         Ok((fh?, how))
     }
@@ -101,10 +105,12 @@ impl Core {
             Ok(file) => file,
             Err(e) => return done(Err(e)),
         };
-        let asks = *who;
-        self.with_open(who, &file, move |core, open| match open {
-            Ok(open) => core.ask_for(&asks, op(open), &[&data], timeout, done),
-            Err(e) => done(Err(e)),
+        let who = *who;
+        self.behind.barrier(self, file.ino, move |core| {
+            core.with_open(&who, &file, move |core, open| match open {
+                Ok(open) => core.ask_for(&who, op(open), &[&data], timeout, done),
+                Err(e) => done(Err(e)),
+            });
         });
     }
 
@@ -140,7 +146,7 @@ impl Core {
         });
     }
 
-    /// Writes; how many bytes.
+    /// Writes; how many bytes. With a lease, the writer goes on before that is known.
     pub fn write(
         self: &Arc<Self>,
         who: &Who,
@@ -149,8 +155,48 @@ impl Core {
         data: &[u8],
         done: impl FnOnce(Result<u32>) + Send + 'static,
     ) {
+        let file = match self.file(fh).and_then(|file| file.failure.take().map(|()| file)) {
+            Ok(file) => file,
+            Err(e) => return done(Err(e)),
+        };
+        let open = file.remote(self.life()).filter(|_| !file.has_lost());
+        let bytes = data.len();
+        match open {
+            Some(open) if file.may_lag() && self.behind.begin(file.ino, offset, bytes) => {
+                let core = self.clone();
+                self.ask(who, Op::Write { open, offset }, &[data], move |reply| {
+                    match reply {
+                        Ok((Answer::Written { bytes: n, .. }, _)) if n as usize == bytes => {}
+                        // The next write tells why, if that is how the disk is.
+                        Ok(_) => file.failure.set(Errno::EIO),
+                        Err(e) => file.failure.set(e),
+                    }
+                    core.behind.done(&core, file.ino, bytes);
+                });
+                done(Ok(bytes as u32));
+            }
+            // What is there is sent from where it is; only to open a file again it is kept.
+            Some(open) => {
+                let done = self.written(file.ino, offset, done);
+                self.ask(who, Op::Write { open, offset }, &[data], done);
+            }
+            None => {
+                let data = Bytes::copy_from_slice(data);
+                let op = move |open| Op::Write { open, offset };
+                let done = self.written(file.ino, offset, done);
+                self.ask_open(who, fh, op, data, super::core::DEADLINE, done);
+            }
+        }
+    }
+
+    fn written(
+        self: &Arc<Self>,
+        ino: INodeNo,
+        offset: u64,
+        done: impl FnOnce(Result<u32>) + Send + 'static,
+    ) -> impl FnOnce(Result) + Send + 'static {
         let core = self.clone();
-        let done = move |ino, reply: Result| match reply {
+        move |reply| match reply {
             Ok((Answer::Written { bytes, end }, _)) => {
                 done(Ok(bytes));
                 if end.is_some_and(|end| end != offset + u64::from(bytes)) {
@@ -159,25 +205,11 @@ impl Core {
                 }
             }
             other => done(Err(unexpected(other))),
-        };
-        let file = match self.file(fh) {
-            Ok(file) => file,
-            Err(e) => return done(INodeNo(0), Err(e)),
-        };
-        let ino = file.ino;
-        let done = move |reply| done(ino, reply);
-        // What is there is sent from where it is; only to open a file again it is kept.
-        match file.remote(self.life()).filter(|_| !file.has_lost()) {
-            Some(open) => self.ask(who, Op::Write { open, offset }, &[data], done),
-            None => {
-                let data = Bytes::copy_from_slice(data);
-                let op = move |open| Op::Write { open, offset };
-                self.ask_open(who, fh, op, data, super::core::DEADLINE, done);
-            }
         }
     }
 
-    /// Closes a file for one of those that have it open: its locks are given up.
+    /// Closes a file for one of those that have it open: its locks are given up, and what was
+    /// written is where others see it.
     pub fn flush(
         self: &Arc<Self>,
         who: &Who,
@@ -185,15 +217,21 @@ impl Core {
         owner: u64,
         done: impl FnOnce(Result<()>) + Send + 'static,
     ) {
-        match self.file(fh) {
-            Ok(file) if self.unlocks(&file, owner) => {
-                let op = move |open| Op::Unlock { open, owner };
-                self.ask_open(who, fh, op, Bytes::new(), super::core::DEADLINE, |reply| {
-                    done(reply.map(drop));
-                });
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(e) => return done(Err(e)),
+        };
+        let who = *who;
+        self.behind.barrier(self, file.ino, move |core| {
+            let written = file.failure.take();
+            if !core.unlocks(&file, owner) {
+                return done(written);
             }
-            _ => done(Ok(())),
-        }
+            let op = move |open| Op::Unlock { open, owner };
+            core.ask_open(&who, fh, op, Bytes::new(), super::core::DEADLINE, move |reply| {
+                done(written.and(reply.map(drop)));
+            });
+        });
     }
 
     /// A process that closes any of its descriptors of a file loses all its locks on it.
@@ -204,6 +242,7 @@ impl Core {
     /// Lets a file go.
     pub fn release(&self, fh: FileHandle, owner: Option<u64>) {
         let Ok(file) = self.file(fh) else { return };
+        self.behind.closed(file.ino);
         if self.backing_file(fh).is_some() {
             self.backings.closed(file.ino);
         }
@@ -222,8 +261,14 @@ impl Core {
         data_only: bool,
         done: impl FnOnce(Result<()>) + Send + 'static,
     ) {
+        let file = match self.file(fh) {
+            Ok(file) => file,
+            Err(e) => return done(Err(e)),
+        };
         let op = move |open| Op::Sync { open, data_only };
-        self.ask_open(who, fh, op, Bytes::new(), DISK_DEADLINE, |reply| done(reply.map(drop)));
+        self.ask_open(who, fh, op, Bytes::new(), DISK_DEADLINE, move |reply| {
+            done(file.failure.take().and(reply.map(drop)));
+        });
     }
 
     /// Gets or gives up a lock; waits for it if it is to.
@@ -322,9 +367,12 @@ impl Core {
         let life = self.life();
         let open = fh.and_then(|fh| self.opens.file(fh.0)).and_then(|f| f.remote(life));
         let op = Op::GetAttr { file: (*handle).clone(), open };
-        self.ask(who, op, &[], |reply| match reply {
-            Ok((Answer::Attr(attr), _)) => done(Ok(attr)),
-            other => done(Err(unexpected(other))),
+        let who = *who;
+        self.behind.barrier(self, ino, move |core| {
+            core.ask(&who, op, &[], |reply| match reply {
+                Ok((Answer::Attr(attr), _)) => done(Ok(attr)),
+                other => done(Err(unexpected(other))),
+            });
         });
     }
 }

@@ -33,13 +33,24 @@ struct Inode {
     /// How often the kernel was told of it, less how often it has forgotten.
     lookups: u64,
     cached: Option<Version>,
+    /// It has no capabilities of its own (capabilities(7)), which the kernel asks for before it
+    /// writes; its server tells when that changes.
+    plain: bool,
     /// As last heard.
     size: u64,
 }
 
 impl Inode {
     fn new(handle: Arc<Handle>, key: Key) -> Inode {
-        Inode { handle, key, changes: 0, lookups: 0, cached: None, size: 0 }
+        Inode { handle, key, changes: 0, lookups: 0, cached: None, plain: false, size: 0 }
+    }
+}
+
+impl Inode {
+    fn outdate(&mut self) {
+        self.cached = None;
+        self.plain = false;
+        self.changes += 1;
     }
 }
 
@@ -139,8 +150,7 @@ impl Inodes {
         let mut guard = self.table();
         let ino = *guard.keys.get(&key)?;
         let inode = guard.inodes.get_mut(&ino)?;
-        inode.cached = None;
-        inode.changes += 1;
+        inode.outdate();
         Some(INodeNo(ino))
     }
 
@@ -148,11 +158,22 @@ impl Inodes {
     pub fn all_changed(&self) -> Vec<INodeNo> {
         let mut table = self.table();
         let all = table.inodes.iter_mut().map(|(ino, inode)| {
-            inode.cached = None;
-            inode.changes += 1;
+            inode.outdate();
             INodeNo(*ino)
         });
         all.collect()
+    }
+
+    /// Is it known that it has no capabilities?
+    pub fn is_plain(&self, ino: INodeNo) -> bool {
+        self.table().inodes.get(&ino.0).is_some_and(|i| i.plain)
+    }
+
+    /// It has none, as was found when the server had said of so many changes.
+    pub fn set_plain(&self, ino: INodeNo, plain: bool, changes: u64) {
+        if let Some(inode) = self.table().inodes.get_mut(&ino.0) {
+            inode.plain = plain && inode.changes == changes;
+        }
     }
 
     /// How often the server has said that it has changed.

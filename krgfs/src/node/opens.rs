@@ -1,5 +1,6 @@
 //! Open files and directories of one mount.
 
+use super::behind::Failure;
 use bytes::Bytes;
 use fuser::INodeNo;
 use krg_faf::bytes::Bounded;
@@ -31,6 +32,8 @@ pub struct OpenFile {
     owners: Mutex<HashSet<u64>>,
     /// A lock was lost: what relies on it must not go on.
     lost: AtomicBool,
+    /// Of a write that was not waited for.
+    pub failure: Failure,
 }
 
 /// The beginning of a file.
@@ -58,6 +61,7 @@ impl OpenFile {
             first: Mutex::default(),
             owners: Mutex::default(),
             lost: AtomicBool::new(false),
+            failure: Failure::default(),
         }
     }
 
@@ -73,6 +77,12 @@ impl OpenFile {
         if !lock(&self.owners).is_empty() {
             self.lost.store(true, Ordering::Release);
         }
+    }
+
+    /// May who writes go on before it is written? Not if it was opened to know it, or where.
+    pub fn may_lag(&self) -> bool {
+        let waits = libc::O_SYNC | libc::O_DSYNC | libc::O_APPEND | libc::O_DIRECT;
+        self.flags as i32 & waits == 0
     }
 
     /// Has it lost a lock?
@@ -108,6 +118,15 @@ impl OpenFile {
     }
 }
 
+/// When something was asked: what is told meanwhile may make the answer old.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Asked {
+    /// How many notices had come.
+    pub notices: u64,
+    /// Which writes had been answered, as `Behind` counts them.
+    pub writes: u64,
+}
+
 /// A part of a directory, read but not yet asked for.
 pub struct Part {
     /// Where its first line is.
@@ -116,8 +135,8 @@ pub struct Part {
     pub lines: Vec<Line>,
     /// Nothing follows.
     pub end: bool,
-    /// How many notices had come when it was asked for.
-    pub notices: u64,
+    /// When it was asked for.
+    pub asked: Asked,
 }
 
 impl Part {
@@ -145,9 +164,9 @@ pub struct OpenDir {
 
 impl OpenDir {
     /// As it was opened.
-    pub fn new(handle: Arc<Handle>, life: u64, notices: u64, listed: Listed) -> OpenDir {
+    pub fn new(handle: Arc<Handle>, life: u64, asked: Asked, listed: Listed) -> OpenDir {
         let remote = listed.open.map(|open| (life, open));
-        let part = Part { start: 0, lines: listed.lines, end: listed.end, notices };
+        let part = Part { start: 0, lines: listed.lines, end: listed.end, asked };
         OpenDir {
             handle,
             remote: Mutex::new(remote),
@@ -170,11 +189,11 @@ impl OpenDir {
     }
 
     /// More has been read; and it was opened again for that, if it says so.
-    pub fn read(&self, life: u64, notices: u64, start: i64, listed: Listed) -> Arc<Part> {
+    pub fn read(&self, life: u64, asked: Asked, start: i64, listed: Listed) -> Arc<Part> {
         if let Some(open) = listed.open {
             *lock(&self.remote) = Some((life, open));
         }
-        let part = Arc::new(Part { start, lines: listed.lines, end: listed.end, notices });
+        let part = Arc::new(Part { start, lines: listed.lines, end: listed.end, asked });
         *lock(&self.part) = part.clone();
         part
     }
@@ -245,7 +264,8 @@ mod tests {
     use super::*;
 
     fn file() -> OpenFile {
-        let opened = Opened { open: 5, attr: Default::default(), proof: Bounded::default() };
+        let (attr, proof) = Default::default();
+        let opened = Opened { open: 5, attr, lease: false, proof };
         OpenFile::new(INodeNo(2), Arc::default(), 0, 1, &opened)
     }
 
@@ -278,7 +298,12 @@ mod tests {
     #[test]
     fn a_part_knows_what_is_in_it() {
         let line = |next| Line { name: Bounded::default(), next, ino: 0, kind: 0, entry: None };
-        let part = Part { start: 0, lines: vec![line(10), line(7)], end: false, notices: 0 };
+        let part = Part {
+            start: 0,
+            lines: vec![line(10), line(7)],
+            end: false,
+            asked: Asked::default(),
+        };
         assert_eq!(part.from(0).map(<[_]>::len), Some(2));
         assert_eq!(part.from(10).map(<[_]>::len), Some(1));
         assert!(part.from(7).is_none() && part.from(3).is_none());

@@ -29,6 +29,9 @@ pub struct Tree {
     pub(super) runtime: Runtime,
 }
 
+/// What the kernel asks for before each first write.
+const CAPABILITY: &[u8] = b"security.capability";
+
 fn name(name: &OsStr) -> Result<Name> {
     Name::new(name.as_bytes()).map_err(|e| Errno::from_i32(e.errno()))
 }
@@ -53,17 +56,17 @@ macro_rules! or_reply {
 impl Tree {
     /// For what is answered by a file that was found or made.
     fn entry(&self, reply: ReplyEntry) -> impl FnOnce(Result) + Send + use<> {
-        let (core, notices) = (self.core.clone(), self.core.notices());
+        let (core, asked) = (self.core.clone(), self.core.asked());
         move |result| match result {
             Ok((Answer::Entry(entry), _)) => {
                 let number = core.inodes.told(&entry);
-                let (name, attr) = core.ttls(&entry, notices);
-                let of = generation(&entry.handle);
-                reply.entry_with_ttls(&attr, &name, &file_attr(number, &entry.attr), of);
+                let (name, ttl) = core.ttls(&entry, asked);
+                let attr = core.attr_of(number, &entry.attr, asked);
+                reply.entry_with_ttls(&ttl, &name, &attr, generation(&entry.handle));
             }
             Ok((Answer::Absent { watched }, _)) => {
                 // Number 0: the kernel remembers that there is no such name.
-                match watched && core.notices() == notices {
+                match watched && core.is_news(asked) {
                     true => reply.entry(&ABSENT_TTL, &nothing(), fuser::Generation(0)),
                     false => reply.error(Errno::ENOENT),
                 }
@@ -118,10 +121,10 @@ impl Filesystem for Tree {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let (core, notices) = (self.core.clone(), self.core.notices());
+        let (core, asked) = (self.core.clone(), self.core.asked());
         self.core.attr(&Who::anybody(req), ino, fh, move |result| match result {
             Ok(attr) => {
-                let ttl = if core.notices() == notices { ATTR_TTL } else { Duration::ZERO };
+                let ttl = if core.is_news(asked) { ATTR_TTL } else { Duration::ZERO };
                 reply.attr(&ttl, &file_attr(ino, &attr));
             }
             // `ls -l` shows a node that is down as a directory that nobody may enter.
@@ -156,9 +159,16 @@ impl Filesystem for Tree {
         let life = self.core.life();
         let open = fh.and_then(|fh| self.core.opens.file(fh.0)).and_then(|f| f.remote(life));
         let op = Op::SetAttr { file, open, set };
-        self.core.ask(&Who::of(req), op, &[], move |result| match result {
-            Ok((Answer::Attr(attr), _)) => reply.attr(&ATTR_TTL, &file_attr(ino, &attr)),
-            other => reply.error(unexpected(other)),
+        let who = Who::of(req);
+        // What is written before is longer than the file is to be, or sets another time.
+        self.core.behind.barrier(&self.core, ino, move |core| {
+            if size.is_some() {
+                core.behind.resized(ino);
+            }
+            core.ask(&who, op, &[], move |result| match result {
+                Ok((Answer::Attr(attr), _)) => reply.attr(&ATTR_TTL, &file_attr(ino, &attr)),
+                other => reply.error(unexpected(other)),
+            });
         });
     }
 
@@ -289,13 +299,15 @@ impl Filesystem for Tree {
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
         let op = Op::Create { dir, name, mode, umask, flags: flags as u32 };
         let (core, life) = (self.core.clone(), self.core.life());
-        let notices = core.notices();
+        let asked = core.asked();
         self.core.ask(&Who::of(req), op, &[], move |result| match result {
             Ok((Answer::Created { entry, opened }, _)) => {
                 let number = core.inodes.told(&entry);
+                let fresh = flags & libc::O_EXCL != 0 && entry.watched;
+                core.inodes.set_plain(number, fresh, core.inodes.changes(number));
                 match core.created(number, entry.handle.clone(), flags, life, &opened) {
                     Ok((fh, how)) => {
-                        let (_, ttl) = core.ttls(&entry, notices);
+                        let (_, ttl) = core.ttls(&entry, asked);
                         let attr = file_attr(number, &entry.attr);
                         let of = generation(&entry.handle);
                         let file = core.backing_file(fh);
@@ -485,6 +497,7 @@ impl Filesystem for Tree {
     ) {
         let file = (*or_reply!(self.core.handle(ino), reply)).clone();
         let name = or_reply!(Bounded::new(name.as_bytes()).ok_or(Errno::ERANGE), reply);
+        self.core.inodes.set_plain(ino, false, 0);
         let op = Op::SetXattr { file, name, flags: flags as u32 };
         self.core.ask(&Who::of(req), op, &[value], empty(reply));
     }
@@ -492,8 +505,18 @@ impl Filesystem for Tree {
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let file = (*or_reply!(self.core.handle(ino), reply)).clone();
         let name = or_reply!(Bounded::new(name.as_bytes()).ok_or(Errno::ERANGE), reply);
+        let capability = name.as_slice() == CAPABILITY;
+        if capability && self.core.inodes.is_plain(ino) {
+            return reply.error(Errno::NO_XATTR);
+        }
         let op = Op::GetXattr { file, name };
-        self.core.ask(&Who::of(req), op, &[], Tree::xattr(size, reply));
+        let (core, changes) = (self.core.clone(), self.core.inodes.changes(ino));
+        self.core.ask(&Who::of(req), op, &[], move |result| {
+            if capability && result.as_ref().is_err_and(|e| *e == Errno::NO_XATTR) {
+                core.inodes.set_plain(ino, core.is_watched(), changes);
+            }
+            Tree::xattr(size, reply)(result);
+        });
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {

@@ -1,0 +1,180 @@
+//! Writes that are under way while their writers go on: only to files that nobody else has open,
+//! and never more than are to be lost at once. Whatever asks about such a file waits for them.
+
+use super::core::{Core, DEADLINE};
+use fuser::{Errno, INodeNo};
+use krg_faf::op::Attr;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Bytes that may be under way on one mount.
+const BYTES_MAX: usize = 16 << 20;
+
+/// Files that nobody has open are looked through when there are more than this.
+const FILES_KEPT: usize = 256;
+
+/// Waits for the writes to a file.
+type Waiter = Box<dyn FnOnce(&Arc<Core>) + Send>;
+
+#[derive(Default)]
+struct File {
+    opens: usize,
+    /// Writes need not be waited for.
+    lease: bool,
+    under_way: usize,
+    /// Where the furthest of them ends.
+    end: u64,
+    /// When the last one was answered.
+    settled: u64,
+    waiters: Vec<Waiter>,
+    /// Nobody has had it open since.
+    closed: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Table {
+    files: HashMap<u64, File>,
+    bytes: usize,
+    /// Counts, so that what was asked before a write was answered is told from what came after.
+    time: u64,
+}
+
+/// Those of one mount.
+#[derive(Default)]
+pub struct Behind(Mutex<Table>);
+
+impl Behind {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A file was opened, perhaps with a lease.
+    pub fn opened(&self, ino: INodeNo, lease: bool) {
+        let mut table = self.table();
+        let file = table.files.entry(ino.0).or_default();
+        file.opens += 1;
+        file.closed = None;
+        file.lease |= lease;
+    }
+
+    /// And closed. What is known of its length is kept until every answer has come that may not
+    /// know it yet.
+    pub fn closed(&self, ino: INodeNo) {
+        let mut table = self.table();
+        let Some(file) = table.files.get_mut(&ino.0) else { return };
+        file.opens = file.opens.saturating_sub(1);
+        if file.opens == 0 {
+            file.lease = false;
+            file.closed = Some(Instant::now());
+        }
+        if table.files.len() > FILES_KEPT {
+            let kept = |f: &File| f.closed.is_none_or(|at| at.elapsed() < DEADLINE);
+            table.files.retain(|_, f| f.under_way > 0 || kept(f));
+        }
+    }
+
+    /// The lease is gone: with it goes the leave to write on without waiting.
+    pub fn recalled(&self, ino: INodeNo) {
+        if let Some(file) = self.table().files.get_mut(&ino.0) {
+            file.lease = false;
+        }
+    }
+
+    /// All leases are gone.
+    pub fn all_recalled(&self) {
+        self.table().files.values_mut().for_each(|file| file.lease = false);
+    }
+
+    /// Its length was set, or others may write to it: what was written here says nothing of it.
+    pub fn resized(&self, ino: INodeNo) {
+        if let Some(file) = self.table().files.get_mut(&ino.0) {
+            file.end = 0;
+        }
+    }
+
+    /// A write begins: may its writer go on?
+    pub fn begin(&self, ino: INodeNo, offset: u64, bytes: usize) -> bool {
+        let mut guard = self.table();
+        let table = &mut *guard;
+        let Some(file) = table.files.get_mut(&ino.0) else { return false };
+        if !file.lease || table.bytes + bytes > BYTES_MAX {
+            return false;
+        }
+        table.bytes += bytes;
+        file.end = file.end.max(offset + bytes as u64);
+        file.under_way += 1;
+        true
+    }
+
+    /// It was answered; who waits for it goes on.
+    pub fn done(&self, core: &Arc<Core>, ino: INodeNo, bytes: usize) {
+        let mut guard = self.table();
+        let table = &mut *guard;
+        table.bytes -= bytes;
+        table.time += 1;
+        let Some(file) = table.files.get_mut(&ino.0) else { return };
+        file.under_way -= 1;
+        file.settled = table.time;
+        let mut waiters = Vec::new();
+        if file.under_way == 0 {
+            waiters = std::mem::take(&mut file.waiters);
+        }
+        drop(guard);
+        waiters.into_iter().for_each(|waiter| waiter(core));
+    }
+
+    /// Does `work` when nothing is under way to a file any more.
+    pub fn barrier(
+        &self,
+        core: &Arc<Core>,
+        ino: INodeNo,
+        work: impl FnOnce(&Arc<Core>) + Send + 'static,
+    ) {
+        let mut table = self.table();
+        match table.files.get_mut(&ino.0) {
+            Some(file) if file.under_way > 0 => file.waiters.push(Box::new(work)),
+            _ => {
+                drop(table);
+                work(core);
+            }
+        }
+    }
+
+    /// For `corrected`.
+    pub fn now(&self) -> u64 {
+        self.table().time
+    }
+
+    /// The attributes of a file that were asked for at `asked`. The server may not have known then
+    /// of all that was written here.
+    pub fn corrected(&self, ino: INodeNo, attr: &Attr, asked: u64) -> Attr {
+        let table = self.table();
+        match table.files.get(&ino.0) {
+            Some(file) if file.under_way > 0 || file.settled > asked => {
+                Attr { size: attr.size.max(file.end), ..*attr }
+            }
+            _ => *attr,
+        }
+    }
+}
+
+/// A write that nobody waited for has failed: who uses the file next is told.
+#[derive(Default)]
+pub struct Failure(Mutex<Option<Errno>>);
+
+impl Failure {
+    fn slot(&self) -> MutexGuard<'_, Option<Errno>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first one counts.
+    pub fn set(&self, errno: Errno) {
+        self.slot().get_or_insert(errno);
+    }
+
+    /// It is told once.
+    pub fn take(&self) -> Result<(), Errno> {
+        self.slot().take().map_or(Ok(()), Err)
+    }
+}
