@@ -33,7 +33,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The daemon of one node of a krg cluster.
 ///
 /// It needs no configuration file: without one it is a cluster of one, and shows this machine's
-/// processes under /cluster/proc and its files under /mfs. It stays in the foreground; SIGTERM ends it and its mounts.
+/// processes under /cluster/proc and its files under /mfs. It stays in the foreground; SIGTERM
+/// ends it and its mounts.
 #[derive(Parser)]
 #[command(name = "krgd", version, after_help = EXAMPLES)]
 struct Args {

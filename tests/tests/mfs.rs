@@ -11,6 +11,9 @@ use std::time::Duration;
 /// What dies is there again within this.
 const SOON: Duration = Duration::from_secs(8);
 
+/// One of them.
+type Step = fn(&Lab);
+
 #[test]
 fn file_trees_are_reached_by_number() {
     if !can_run("file_trees_are_reached_by_number", &LAB) {
@@ -21,7 +24,7 @@ fn file_trees_are_reached_by_number() {
         lab.sh(node, &format!("echo {node} > /node")).ok();
     }
     let mut checks = Checks::default();
-    let steps: [(&str, fn(&Lab)); 11] = [
+    let steps: [(&str, Step); 11] = [
         ("looking", looking_mounts_nothing),
         ("first uses", every_first_use_crosses),
         ("sessions", sessions_and_users_cross),

@@ -225,6 +225,8 @@ control! {
     status StatusRequest StatusReply,
     wait_online WaitOnlineRequest StatusReply,
     mount_proc MountProcRequest MountProcReply,
+    mount_mfs MountMfsRequest MountMfsReply,
+    mount_node MountNodeRequest MountNodeReply,
     cluster_status StatusRequest ClusterReply,
     init InitRequest Done,
     join JoinRequest JoinReply,
