@@ -87,7 +87,8 @@ class Krg:
         config = place / "krg.toml"
         config.write_text(
             f'node_id = {node}\ncluster = "bench"\nlisten = "127.0.0.1:{KRG_PORT + node}"\n'
-            f'run_dir = "{place}/run"\nstate_dir = "{place}/state"\n[view]\nmount = ""\n',
+            f'run_dir = "{place}/run"\nstate_dir = "{place}/state"\n[view]\nmount = ""\n'
+            '[mfs]\nmount = ""\n',
             encoding="utf-8",
         )
         log = (place / "log").open("ab")

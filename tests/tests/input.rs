@@ -151,7 +151,8 @@ fn commands_in_a_cluster_say_what_is_wrong() {
 
 /// A krgd beside the node's own, for two seconds.
 const BESIDE: &str = "run_dir = \"/tmp/rb\"\nstate_dir = \"/tmp/sb\"\n\
-                      listen = \"127.0.0.1:7609\"\n[view]\nmount = \"\"\n";
+                      listen = \"127.0.0.1:7609\"\n[view]\nmount = \"\"\n\
+                      [mfs]\nmount = \"\"\n";
 
 #[test]
 fn kerrighed_nodes_is_read_and_its_bad_lines_are_named() {
@@ -265,7 +266,8 @@ fn krgd_says_what_it_lacks() {
     let line = "pkill -x krgd; p=$(pgrep -x krgd-or-none); mkdir -p /tmp/nodev; \
                 unshare -m sh -c 'mount --bind /dev/null /dev/fuse; \
                 printf \"listen = \\\"127.0.0.1:7601\\\"\\nrun_dir = \\\"/tmp/r2\\\"\\n\
-                state_dir = \\\"/tmp/s2\\\"\\n[view]\\nmount = \\\"/mnt/x\\\"\\n\" > /tmp/k2.toml; \
+                state_dir = \\\"/tmp/s2\\\"\\n[view]\\nmount = \\\"/mnt/x\\\"\\n\
+                [mfs]\\nmount = \\\"\\\"\\n\" > /tmp/k2.toml; \
                 timeout 2 krgd --config /tmp/k2.toml' 2>&1; true";
     let said = lab.sh(1, line).ok();
     assert!(said.contains("/mnt/x") && said.contains("krg doctor"), "{said}");

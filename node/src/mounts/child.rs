@@ -33,6 +33,9 @@ pub async fn start(
         command.arg("--config").arg(config);
     }
     command.args(kind.args(path));
+    // fuser has a buffer of 16 MiB for each thread, of which hardly anything is used: with huge
+    // pages all of it would be in memory, once more for each mount.
+    command.env("MIMALLOC_ALLOW_THP", "0");
     // Of its own process group: a Ctrl-C for krgd is not one for it.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(false);
     command.stderr(Stdio::piped());
