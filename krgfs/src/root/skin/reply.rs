@@ -62,12 +62,20 @@ fn file_attr(attr: &Attr, since_ns: u64) -> FileAttr {
     }
 }
 
-/// A node's entry is asked for at every walk.
-fn entry_ttl(item: Item) -> Duration {
-    if let Item::Node(_) = item { Duration::ZERO } else { TTL }
-}
+/// The entry of a node whose tree is mounted: nobody gets any further than that. Should the tree
+/// go meanwhile, who walks into the entry is sent back here by ESTALE.
+const MOUNTED_TTL: Duration = Duration::from_secs(2);
 
 impl Root {
+    /// A node's entry is asked for at every walk until its tree is mounted.
+    fn entry_ttl(&self, item: Item) -> Duration {
+        match item {
+            Item::Node(node) if self.0.mounted.is(node) => MOUNTED_TTL,
+            Item::Node(_) => Duration::ZERO,
+            _ => TTL,
+        }
+    }
+
     fn attr(&self, item: Item) -> Result<FileAttr, Errno> {
         let attr = self.list().attr(item, wall_ns()).ok_or(Errno::ENOENT)?;
         Ok(file_attr(&attr, self.0.since_ns))
@@ -77,7 +85,7 @@ impl Root {
         match self.attr(item) {
             Ok(attr) => {
                 self.remember(item);
-                reply.entry_with_ttls(&TTL, &entry_ttl(item), &attr, Generation(0));
+                reply.entry_with_ttls(&TTL, &self.entry_ttl(item), &attr, Generation(0));
             }
             Err(e) => reply.error(e),
         }
@@ -270,7 +278,7 @@ impl Filesystem for Root {
     ) {
         for (next, item, name) in self.listed(place) {
             let Ok(attr) = self.attr(item) else { continue };
-            let ttl = entry_ttl(item);
+            let ttl = self.entry_ttl(item);
             if reply.add(attr.ino, next, &name, &ttl, &attr, Generation(0)) {
                 break;
             }
