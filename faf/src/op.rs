@@ -253,6 +253,33 @@ pub enum Op {
     Returned { file: Key },
 }
 
+impl Op {
+    /// Would it change something on the disk, or let that be done?
+    pub fn changes(&self) -> bool {
+        match self {
+            Op::SetAttr { .. }
+            | Op::MakeNode { .. }
+            | Op::MakeDir { .. }
+            | Op::MakeLink { .. }
+            | Op::Link { .. }
+            | Op::Unlink { .. }
+            | Op::RemoveDir { .. }
+            | Op::Rename { .. }
+            | Op::Create { .. }
+            | Op::SetXattr { .. }
+            | Op::RemoveXattr { .. }
+            | Op::Write { .. }
+            | Op::Allocate { .. }
+            | Op::Copy { .. } => true,
+            Op::Open { flags, .. } | Op::Reopen { flags, .. } => {
+                let flags = *flags as i32;
+                flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What it leads to.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]

@@ -129,9 +129,15 @@ impl Server {
     }
 
     fn closed(&self, session: &Session, open: &Open) {
+        self.unwatch(open);
         if let Some(key) = open.key {
-            self.watch.closed(key, open.fd.as_fd());
             self.leases.closed(key, session.serial);
+        }
+    }
+
+    fn unwatch(&self, open: &Open) {
+        if let Some(key) = open.key.filter(|_| open.watched) {
+            self.watch.closed(key, open.fd.as_fd());
         }
     }
 
@@ -207,7 +213,7 @@ fn squashed(caller: Caller, squash: Option<(u32, u32)>) -> cred::Caller {
 
 impl Turn<'_> {
     fn perform(&self, op: Op, data: &[u8], out: &mut Out) -> io::Result<Answer> {
-        if self.tree.rules().read_only && changes(&op) {
+        if self.tree.rules().read_only && op.changes() {
             return Err(errno(libc::EROFS));
         }
         match op {
@@ -313,32 +319,6 @@ impl Turn<'_> {
         let handle = self.server.export.sealer().seal(child.mount, &child.handle);
         let (key, watched) = (self.key(child), self.server.watch.covers(child.mount));
         Ok(Entry { handle, attr: attr_of(&self.tree, child.mount, stat), key, watched })
-    }
-}
-
-/// Would it change something on the disk? Files are opened for writing by `open`, which looks
-/// itself.
-fn changes(op: &Op) -> bool {
-    match op {
-        Op::SetAttr { .. }
-        | Op::MakeNode { .. }
-        | Op::MakeDir { .. }
-        | Op::MakeLink { .. }
-        | Op::Link { .. }
-        | Op::Unlink { .. }
-        | Op::RemoveDir { .. }
-        | Op::Rename { .. }
-        | Op::Create { .. }
-        | Op::SetXattr { .. }
-        | Op::RemoveXattr { .. }
-        | Op::Write { .. }
-        | Op::Allocate { .. }
-        | Op::Copy { .. } => true,
-        Op::Open { flags, .. } | Op::Reopen { flags, .. } => {
-            let flags = *flags as i32;
-            flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0
-        }
-        _ => false,
     }
 }
 

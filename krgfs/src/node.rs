@@ -7,6 +7,7 @@ mod core;
 mod dirs;
 mod files;
 mod inodes;
+mod listings;
 mod opens;
 mod skin;
 

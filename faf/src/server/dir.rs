@@ -36,6 +36,7 @@ impl Turn<'_> {
             append: false,
             file,
             key: None,
+            watched: false,
             broken: AtomicBool::new(false),
             place,
         }))?;

@@ -40,7 +40,10 @@ impl Turn<'_> {
     ) -> io::Result<Opened> {
         // First: what is changed after the file was looked at is told.
         let key = self.promise(child);
-        self.server.watch.opened(key, fd.as_fd());
+        let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
+        if reads {
+            self.server.watch.opened(key, fd.as_fd());
+        }
         let stat = statx(fd.as_fd(), c"")?;
         let open = Open {
             fd,
@@ -48,6 +51,7 @@ impl Turn<'_> {
             append: flags & libc::O_APPEND != 0,
             file: (stat.dev, stat.ino),
             key: Some(key),
+            watched: reads,
             broken: AtomicBool::new(false),
             place: Mutex::new(()),
         };
@@ -57,7 +61,7 @@ impl Turn<'_> {
         let attr = attr_of(&self.tree, child.mount, &stat);
         let open = Arc::new(open);
         let id = self.session.add(open.clone());
-        let id = id.inspect_err(|_| self.server.watch.closed(key, open.fd.as_fd()))?;
+        let id = id.inspect_err(|_| self.server.unwatch(&open))?;
         Ok(Opened { open: id, attr, lease, proof })
     }
 

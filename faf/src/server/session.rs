@@ -28,6 +28,8 @@ pub struct Open {
     pub file: (u64, u64),
     /// What it is called when it changes; none for a directory.
     pub key: Option<Key>,
+    /// It is watched for what is written to it: somebody may read it.
+    pub watched: bool,
     /// Its lease was taken away while writes may have been under way.
     pub broken: AtomicBool,
     /// Held while a directory is read, or an append needs to know where it went.

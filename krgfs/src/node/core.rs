@@ -4,6 +4,7 @@ use super::backing::Backings;
 use super::behind::Behind;
 use super::convert::file_attr;
 use super::inodes::Inodes;
+use super::listings::Listings;
 use super::opens::{Asked, OpenFile, Opens};
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileHandle, INodeNo, Notifier, Request};
@@ -47,6 +48,8 @@ pub struct Core {
     pub lock_owners: LockOwners,
     /// Writes that are under way.
     pub behind: Behind,
+    /// Directories that were just read.
+    pub listings: Listings,
     /// What the kernel reads and writes by itself.
     pub backings: Backings,
     procfs: &'static Procfs,
@@ -95,6 +98,7 @@ impl Core {
             opens,
             lock_owners,
             behind: Behind::default(),
+            listings: Listings::default(),
             backings,
             procfs,
             notices,
@@ -153,6 +157,10 @@ impl Core {
         done: impl FnOnce(Result) + Send + 'static,
     ) {
         let Some(client) = self.client.get() else { return done(Err(Errno::EHOSTDOWN)) };
+        let edits = op.changes();
+        if edits {
+            self.listings.edited();
+        }
         let (asker, procfs) = (who.asker, self.procfs);
         let caller = match who.named {
             true => self.caller(asker),
@@ -160,7 +168,13 @@ impl Core {
         };
         let interrupted = Some(Box::new(move || asker.is_interrupted(procfs)) as _);
         let ask = Ask { caller, op, timeout, interrupted };
-        let done = |reply: krg_faf::client::Reply| done(reply.map_err(Errno::from_i32));
+        let core = self.clone();
+        let done = move |reply: krg_faf::client::Reply| {
+            if edits {
+                core.listings.edited();
+            }
+            done(reply.map_err(Errno::from_i32));
+        };
         client.ask(ask, data, Box::new(done));
     }
 

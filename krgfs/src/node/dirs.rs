@@ -3,14 +3,14 @@
 use super::convert::kind_of_line;
 use super::core::{Core, Result, Who, unexpected};
 use super::generation;
-use super::opens::{OpenDir, Part};
+use super::opens::{Asked, OpenDir, Part};
 use fuser::{Errno, FileHandle, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
-use krg_faf::op::{Answer, Line, Op};
+use krg_faf::op::{Answer, Line, Listed, Op};
 use krg_types::limits::DIR_BYTES_MAX;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Core {
     /// Opens a directory and reads its first part.
@@ -24,12 +24,21 @@ impl Core {
             Ok(handle) => handle,
             Err(e) => return done(Err(e)),
         };
-        let (life, asked) = (self.life(), self.asked());
+        if let Some(part) = self.listings.get(ino, |part| self.is_news(part.asked)) {
+            let dir = OpenDir::new(handle, None, part);
+            return done(self.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE));
+        }
+        let (life, asked, edits) = (self.life(), self.asked(), self.listings.edits());
         let op = Op::OpenDir { dir: (*handle).clone(), bytes: DIR_BYTES_MAX };
         let core = self.clone();
         self.ask(who, op, &[], move |reply| match reply {
             Ok((Answer::Listed(listed), _)) => {
-                let dir = OpenDir::new(handle, life, asked, listed);
+                let remote = listed.open.map(|open| (life, open));
+                let part = Arc::new(part(0, asked, listed));
+                if part.end && core.is_watched() {
+                    core.listings.keep(ino, &part, edits);
+                }
+                let dir = OpenDir::new(handle, remote, part);
                 done(core.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE));
             }
             other => done(Err(unexpected(other))),
@@ -57,7 +66,12 @@ impl Core {
             (None, _) => return done(Err(Errno::EIO)),
         };
         self.ask(who, op, &[], move |reply| match reply {
-            Ok((Answer::Listed(listed), _)) => done(Ok(dir.read(life, asked, offset, listed))),
+            Ok((Answer::Listed(listed), _)) => {
+                let remote = listed.open.map(|open| (life, open));
+                let part = Arc::new(part(offset, asked, listed));
+                dir.read(remote, part.clone());
+                done(Ok(part));
+            }
             other => done(Err(unexpected(other))),
         });
     }
@@ -92,6 +106,7 @@ impl Core {
         ino: INodeNo,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let age = part.age(Instant::now());
         for line in part.from(offset as i64).unwrap_or_default() {
             let next = line.next as u64;
             let full = match &line.entry {
@@ -101,6 +116,7 @@ impl Core {
                     let generation = generation(&entry.handle);
                     // One time for both is all that can be said here: the shorter.
                     let (_, ttl) = self.ttls(entry, part.asked);
+                    let ttl = ttl.saturating_sub(age);
                     let full = reply.add(number, next, name(line), &ttl, &attr, generation);
                     if full {
                         self.forget(number, 1);
@@ -122,6 +138,10 @@ impl Core {
         }
         reply.ok();
     }
+}
+
+fn part(start: i64, asked: Asked, listed: Listed) -> Part {
+    Part { start, lines: listed.lines, end: listed.end, asked, at: Instant::now() }
 }
 
 fn is_dots(line: &Line) -> bool {

@@ -4,11 +4,12 @@ use super::behind::Failure;
 use bytes::Bytes;
 use fuser::INodeNo;
 use krg_faf::bytes::Bounded;
-use krg_faf::op::{Handle, Line, Listed, OpenId, Opened};
+use krg_faf::op::{Handle, Line, OpenId, Opened};
 use krg_types::limits::HANDLES_MAX;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -137,9 +138,16 @@ pub struct Part {
     pub end: bool,
     /// When it was asked for.
     pub asked: Asked,
+    /// By the clock.
+    pub at: Instant,
 }
 
 impl Part {
+    /// How old it is.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.at)
+    }
+
     /// The lines from `offset` on; `None` if they are not in it.
     pub fn from(&self, offset: i64) -> Option<&[Line]> {
         if offset == self.start {
@@ -164,13 +172,11 @@ pub struct OpenDir {
 
 impl OpenDir {
     /// As it was opened.
-    pub fn new(handle: Arc<Handle>, life: u64, asked: Asked, listed: Listed) -> OpenDir {
-        let remote = listed.open.map(|open| (life, open));
-        let part = Part { start: 0, lines: listed.lines, end: listed.end, asked };
+    pub fn new(handle: Arc<Handle>, remote: Option<(u64, OpenId)>, part: Arc<Part>) -> OpenDir {
         OpenDir {
             handle,
             remote: Mutex::new(remote),
-            part: Mutex::new(Arc::new(part)),
+            part: Mutex::new(part),
             fresh: AtomicBool::new(true),
         }
     }
@@ -189,13 +195,11 @@ impl OpenDir {
     }
 
     /// More has been read; and it was opened again for that, if it says so.
-    pub fn read(&self, life: u64, asked: Asked, start: i64, listed: Listed) -> Arc<Part> {
-        if let Some(open) = listed.open {
-            *lock(&self.remote) = Some((life, open));
+    pub fn read(&self, remote: Option<(u64, OpenId)>, part: Arc<Part>) {
+        if remote.is_some() {
+            *lock(&self.remote) = remote;
         }
-        let part = Arc::new(Part { start, lines: listed.lines, end: listed.end, asked });
-        *lock(&self.part) = part.clone();
-        part
+        *lock(&self.part) = part;
     }
 }
 
