@@ -10,6 +10,7 @@ use crate::op::{Key, Notice, OpenId};
 use krg_sys::cred;
 use krg_types::MemberId;
 use krg_types::limits::FILE_OPENS_MAX;
+use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -55,7 +56,7 @@ pub struct Session {
 impl Session {
     /// Of a client that has nothing open.
     pub fn new(member: MemberId, serial: Serial, count: Arc<AtomicUsize>) -> Session {
-        let (next, opens, locks) = (AtomicU64::new(1), RwLock::default(), Locks::default());
+        let (next, opens, locks) = (AtomicU64::new(first()), RwLock::default(), Locks::default());
         let promises = Promises::default();
         Session { member, serial, next, opens, locks, promises, count }
     }
@@ -124,6 +125,17 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.count.fetch_sub(self.len(), Ordering::Relaxed);
     }
+}
+
+/// The first number of a session's open files. A client may still use a number of another session,
+/// or of the server's life before: that must be nothing here, never another file.
+fn first() -> OpenId {
+    let mut bytes = [0; 8];
+    // Without chance there is still the time.
+    if SystemRandom::new().fill(&mut bytes).is_err() {
+        bytes = krg_sys::clock::wall_ns().to_le_bytes();
+    }
+    OpenId::from_le_bytes(bytes) >> 1 | 1
 }
 
 /// A client: the member that it runs on, and the number it has drawn.
