@@ -72,6 +72,16 @@ measure() {
     started=()
 }
 
+# Files of another node, sshfs and bindfs beside them.
+files() {
+    say "files of another node: starting"
+    start "$CLUSTER" 2
+    say "files of another node: measuring"
+    "${as_root[@]}" python3 scripts/bench/files.py "$(realpath -- "$BIN/krg")" "$CLUSTER"
+    krg lab stop --name "$CLUSTER" >/dev/null
+    started=()
+}
+
 # Agreement, krgd and etcd, on the disk that this tree is on.
 agreement() {
     local work
@@ -92,4 +102,5 @@ for size in "${sizes[@]}"; do
     [[ $size =~ ^[1-9][0-9]*$ ]] || die "$size is not a number of processes"
     measure "$size"
 done
+files
 agreement

@@ -8,6 +8,7 @@ mod dirs;
 mod files;
 mod inodes;
 mod listings;
+mod news;
 mod opens;
 mod skin;
 

@@ -21,21 +21,18 @@ use tokio::sync::watch;
 /// Between probes of the node while it answers.
 const PROBE_PERIOD: Duration = Duration::from_secs(1);
 
-/// FUSE threads of the own node's tree: each may have to wait for a disk.
-const OWN_THREADS: usize = 8;
-
 /// Mounts the tree of `node` on `at` and serves it until it is unmounted or asked to end.
 pub fn run(config: &Config, at: &Path, node: NodeId) -> Result<()> {
     let runtime = process::begin(mfs::SERVER)?;
-    let (source, threads) = runtime.block_on(async {
+    let source = runtime.block_on(async {
         let fed = member_feed::start(config).await?;
         if fed.members.own() == node {
             let server = Server::new(Arc::new(export::open(config, &fed.identity)?));
-            return Ok((Source::Own(server), OWN_THREADS));
+            return Ok(Source::Own(server));
         }
-        anyhow::Ok((Source::Remote(route(&fed, node)), process::threads()))
+        anyhow::Ok(Source::Remote(route(&fed, node)))
     })?;
-    let session = node::mount(at, node, source, runtime.handle(), threads)?.spawn()?;
+    let session = node::mount(at, node, source, runtime.handle(), process::threads())?.spawn()?;
     process::serve(runtime, at, || session.join(), async {})
 }
 

@@ -19,6 +19,9 @@ use std::time::Duration;
 
 /// Bytes of events read at once.
 const READ_BYTES: usize = 64 << 10;
+/// After a first event, more are waited for as long: a busy disk is looked at a hundred times a
+/// second and not for every file, and what happens to one file is one event.
+const GATHER: Duration = Duration::from_millis(10);
 /// It is looked so often whether anybody still uses this node's files.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
@@ -116,7 +119,10 @@ fn tell(watcher: &Weak<Watcher>, sessions: &Sessions) {
     let mut buf = vec![0; READ_BYTES];
     while let Some(watcher) = watcher.upgrade() {
         match wait_readable(watcher.as_fd(), LOOK_PERIOD).and_then(|ready| match ready {
-            true => watcher.read(&mut buf),
+            true => {
+                std::thread::park_timeout(GATHER);
+                watcher.read(&mut buf)
+            }
             false => Ok(Vec::new()),
         }) {
             Ok(events) => {

@@ -5,6 +5,7 @@ use super::behind::Behind;
 use super::convert::file_attr;
 use super::inodes::Inodes;
 use super::listings::Listings;
+use super::news::News;
 use super::opens::{Asked, OpenFile, Opens};
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileHandle, INodeNo, Notifier, Request};
@@ -18,7 +19,7 @@ use krg_types::limits::FILE_FORGETS_MAX;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -53,8 +54,8 @@ pub struct Core {
     /// What the kernel reads and writes by itself.
     pub backings: Backings,
     procfs: &'static Procfs,
-    /// How often the server has told of something.
-    notices: AtomicU64,
+    /// What the server has told of.
+    news: News,
     /// It tells of what the node's own processes change.
     watched: AtomicBool,
     stale: Sender<Stale>,
@@ -89,7 +90,7 @@ impl Core {
     pub fn new(procfs: &'static Procfs, stale: Sender<Stale>) -> Core {
         let (inodes, opens) = (Inodes::new(), Opens::default());
         let lock_owners = LockOwners::default();
-        let (client, notices) = (OnceLock::new(), AtomicU64::new(0));
+        let (client, news) = (OnceLock::new(), News::default());
         let backings = Backings::default();
         let watched = AtomicBool::new(false);
         Core {
@@ -101,7 +102,7 @@ impl Core {
             listings: Listings::default(),
             backings,
             procfs,
-            notices,
+            news,
             watched,
             stale,
         }
@@ -270,7 +271,7 @@ pub struct Feed(pub Weak<Core>);
 impl Events for Feed {
     fn notice(&self, notice: Notice) {
         let Some(core) = self.0.upgrade() else { return };
-        core.notices.fetch_add(1, Ordering::AcqRel);
+        core.news.note(&notice);
         match notice {
             Notice::Changed { file } => {
                 if let Some(ino) = core.inodes.changed(file) {
@@ -293,7 +294,7 @@ impl Events for Feed {
         core.watched.store(root.watched, Ordering::Release);
         if !resumed {
             // Nobody has told meanwhile what changed.
-            core.notices.fetch_add(1, Ordering::AcqRel);
+            core.news.note(&Notice::Everything);
             core.everything_changed();
             core.behind.all_recalled();
         }
@@ -332,8 +333,7 @@ impl Core {
     /// How long the kernel may use a name, and the attributes of its file, that were asked for
     /// then.
     pub fn ttls(&self, entry: &Entry, asked: Asked) -> (Duration, Duration) {
-        if !self.is_news(asked) {
-            // One of them may have been about this.
+        if !self.is_news(asked, entry.key) {
             return (Duration::ZERO, Duration::ZERO);
         }
         let is_dir = entry.attr.mode & libc::S_IFMT == libc::S_IFDIR;
@@ -351,13 +351,12 @@ impl Core {
 
     /// For what is asked now.
     pub fn asked(&self) -> Asked {
-        let notices = self.notices.load(Ordering::Acquire);
-        Asked { notices, writes: self.behind.now() }
+        Asked { notices: self.news.count(), writes: self.behind.now() }
     }
 
-    /// Has nothing been told since?
-    pub fn is_news(&self, asked: Asked) -> bool {
-        self.notices.load(Ordering::Acquire) == asked.notices
+    /// Has nothing been told of this file or directory since?
+    pub fn is_news(&self, asked: Asked, key: Key) -> bool {
+        !self.news.since(asked.notices, key)
     }
 
     /// What the kernel is told of a file that was asked for then.

@@ -24,7 +24,9 @@ impl Core {
             Ok(handle) => handle,
             Err(e) => return done(Err(e)),
         };
-        if let Some(part) = self.listings.get(ino, |part| self.is_news(part.asked)) {
+        if let Some(part) =
+            self.listings.get(ino, |part| self.is_news(part.asked, self.inodes.key(ino)))
+        {
             let dir = OpenDir::new(handle, None, part);
             return done(self.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE));
         }

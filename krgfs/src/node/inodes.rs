@@ -86,6 +86,9 @@ impl Inodes {
         table.numbers.insert(Arc::new(root.handle.clone()), ROOT);
         table.keys.retain(|_, ino| *ino != ROOT);
         table.keys.insert(root.key, ROOT);
+        if let Some(inode) = table.inodes.get_mut(&ROOT) {
+            inode.key = root.key;
+        }
     }
 
     /// The kernel is told of a file; its number.
@@ -179,6 +182,11 @@ impl Inodes {
     /// How often the server has said that it has changed.
     pub fn changes(&self, ino: INodeNo) -> u64 {
         self.table().inodes.get(&ino.0).map_or(0, |i| i.changes)
+    }
+
+    /// What its server calls it when it has changed.
+    pub fn key(&self, ino: INodeNo) -> Key {
+        self.table().inodes.get(&ino.0).map_or(0, |i| i.key)
     }
 
     /// How long it was when it was last looked at.

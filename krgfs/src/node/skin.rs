@@ -55,18 +55,20 @@ macro_rules! or_reply {
 
 impl Tree {
     /// For what is answered by a file that was found or made.
-    fn entry(&self, reply: ReplyEntry) -> impl FnOnce(Result) + Send + use<> {
+    fn entry(&self, dir: INodeNo, reply: ReplyEntry) -> impl FnOnce(Result) + Send + use<> {
         let (core, asked) = (self.core.clone(), self.core.asked());
+        let dir = core.inodes.key(dir);
         move |result| match result {
             Ok((Answer::Entry(entry), _)) => {
                 let number = core.inodes.told(&entry);
                 let (name, ttl) = core.ttls(&entry, asked);
+                let name = if core.is_news(asked, dir) { name } else { Duration::ZERO };
                 let attr = core.attr_of(number, &entry.attr, asked);
                 reply.entry_with_ttls(&ttl, &name, &attr, generation(&entry.handle));
             }
             Ok((Answer::Absent { watched }, _)) => {
                 // Number 0: the kernel remembers that there is no such name.
-                match watched && core.is_news(asked) {
+                match watched && core.is_news(asked, dir) {
                     true => reply.entry(&ABSENT_TTL, &nothing(), fuser::Generation(0)),
                     false => reply.error(Errno::ENOENT),
                 }
@@ -113,7 +115,8 @@ impl Filesystem for Tree {
     fn lookup(&self, req: &Request, parent: INodeNo, file: &OsStr, reply: ReplyEntry) {
         let name = or_reply!(name(file), reply);
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
-        self.core.ask(&Who::of(req), Op::Lookup { dir, name }, &[], self.entry(reply));
+        let done = self.entry(parent, reply);
+        self.core.ask(&Who::of(req), Op::Lookup { dir, name }, &[], done);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -124,7 +127,8 @@ impl Filesystem for Tree {
         let (core, asked) = (self.core.clone(), self.core.asked());
         self.core.attr(&Who::anybody(req), ino, fh, move |result| match result {
             Ok(attr) => {
-                let ttl = if core.is_news(asked) { ATTR_TTL } else { Duration::ZERO };
+                let news = core.is_news(asked, core.inodes.key(ino));
+                let ttl = if news { ATTR_TTL } else { Duration::ZERO };
                 reply.attr(&ttl, &file_attr(ino, &attr));
             }
             // `ls -l` shows a node that is down as a directory that nobody may enter.
@@ -194,7 +198,7 @@ impl Filesystem for Tree {
         let name = or_reply!(name(file), reply);
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
         let op = Op::MakeNode { dir, name, mode, umask, rdev: device_in(rdev) };
-        self.core.ask(&Who::of(req), op, &[], self.entry(reply));
+        self.core.ask(&Who::of(req), op, &[], self.entry(parent, reply));
     }
 
     fn mkdir(
@@ -209,7 +213,7 @@ impl Filesystem for Tree {
         let name = or_reply!(name(file), reply);
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
         let op = Op::MakeDir { dir, name, mode, umask };
-        self.core.ask(&Who::of(req), op, &[], self.entry(reply));
+        self.core.ask(&Who::of(req), op, &[], self.entry(parent, reply));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, file: &OsStr, reply: ReplyEmpty) {
@@ -237,7 +241,7 @@ impl Filesystem for Tree {
         let target = Bounded::new(target.as_os_str().as_bytes());
         let target = or_reply!(target.ok_or(Errno::ENAMETOOLONG), reply);
         let op = Op::MakeLink { dir, name, target };
-        self.core.ask(&Who::of(req), op, &[], self.entry(reply));
+        self.core.ask(&Who::of(req), op, &[], self.entry(parent, reply));
     }
 
     fn rename(
@@ -268,7 +272,8 @@ impl Filesystem for Tree {
         let name = or_reply!(name(newname), reply);
         let file = (*or_reply!(self.core.handle(ino), reply)).clone();
         let dir = (*or_reply!(self.core.handle(newparent), reply)).clone();
-        self.core.ask(&Who::of(req), Op::Link { file, dir, name }, &[], self.entry(reply));
+        let done = self.entry(newparent, reply);
+        self.core.ask(&Who::of(req), Op::Link { file, dir, name }, &[], done);
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
