@@ -15,8 +15,10 @@ use crate::op::{Answer, Attr, Caller, Entry, Notice, Op, OpenId, Request};
 use crate::server::{Open, Server};
 use krg_rpc::frame::Frame;
 use krg_rpc::link::{Inbox, Link};
+use krg_types::limits::FILE_OPENS_MAX;
 use local::Local;
 use pending::{Pending, Table};
+use ring::rand::SecureRandom;
 use road::State;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +69,10 @@ pub struct Client {
     ticking: Mutex<bool>,
     tick: Condvar,
     events: Arc<dyn Events>,
+    /// The number that this client has drawn.
+    session: Mutex<u128>,
+    /// What nobody waits for and the server has not heard.
+    unsaid: Mutex<Vec<Op>>,
 }
 
 impl Client {
@@ -106,6 +112,8 @@ impl Client {
             ticking: Mutex::new(false),
             tick: Condvar::new(),
             events,
+            session: Mutex::new(draw()),
+            unsaid: Mutex::default(),
         })
     }
 
@@ -174,11 +182,37 @@ impl Client {
         }
     }
 
-    /// Asks, and does not care what comes of it.
-    pub fn tell(&self, op: Op) {
+    /// Says something that nobody waits for; if it is not heard, again when there is a connection.
+    pub fn tell(self: &Arc<Self>, op: Op) {
+        let (client, said) = (Arc::downgrade(self), op.clone());
         let ask =
             Ask { caller: Caller::default(), op, timeout: PROBE_MAX * 5, interrupted: None };
-        self.ask(ask, &[], Box::new(|_| {}));
+        let done = move |reply: Reply| {
+            if let (Err(libc::EHOSTDOWN), Some(client)) = (reply, client.upgrade()) {
+                let mut unsaid = client.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+                if unsaid.len() < FILE_OPENS_MAX {
+                    unsaid.push(said);
+                }
+            }
+        };
+        self.ask(ask, &[], Box::new(done));
+    }
+
+    fn take_unsaid(&self) -> Vec<Op> {
+        std::mem::take(&mut *self.unsaid.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn session(&self) -> u128 {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has nothing more to do with what it has open: what the server may still be doing for it,
+    /// it does in vain. Files are opened again when they are used.
+    pub fn start_over(&self) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = draw();
+        if let State::Up(road) = &*self.state() {
+            road.close();
+        }
     }
 
     fn settle(&self, id: u64, result: Reply) {
@@ -188,7 +222,7 @@ impl Client {
     }
 
     /// A frame has come.
-    fn received(&self, frame: Frame) -> Result<(), postcard::Error> {
+    fn received(self: &Arc<Self>, frame: Frame) -> Result<(), postcard::Error> {
         if frame.id == 0 {
             self.events.notice(postcard::from_bytes(&frame.head)?);
             return Ok(());
@@ -253,11 +287,21 @@ fn opened(answer: &Answer) -> Option<OpenId> {
     }
 }
 
+/// A number that nobody else draws.
+fn draw() -> u128 {
+    let mut bytes = [0; 16];
+    // Without it the time has to do: two clients of one node are not that close.
+    if ring::rand::SystemRandom::new().fill(&mut bytes).is_err() {
+        bytes = krg_sys::clock::boot_ns().to_le_bytes().repeat(2).try_into().unwrap_or(bytes);
+    }
+    u128::from_le_bytes(bytes)
+}
+
 /// Receives on one connection until it ends.
-fn receive(client: &Weak<Client>, link: &Link) {
-    let mut inbox = Inbox::default();
+fn receive(client: &Weak<Client>, link: &Link, mut inbox: Inbox, early: Vec<Frame>) {
+    let mut early = early.into_iter();
     loop {
-        let frame = match link.receive(&mut inbox) {
+        let frame = match early.next().map_or_else(|| link.receive(&mut inbox), Ok) {
             Ok(frame) => frame,
             Err(e) => {
                 tracing::debug!(member = %link.member(), error = %e, "a link has ended");

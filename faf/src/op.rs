@@ -54,6 +54,8 @@ pub struct Hello {
     pub cluster: Bounded<64>,
     /// Of the client: a number it has drawn. Connections with the same one share open files.
     pub session: u128,
+    /// Notices are to come on this connection.
+    pub notices: bool,
 }
 
 /// A moment: seconds since 1970, possibly before, and nanoseconds.

@@ -129,7 +129,9 @@ impl Service {
     ) {
         let member = link.member();
         let (session, resumed) = self.server.join(member, hello.session);
-        session.promises.set_ear(Ear::Link(Arc::downgrade(link)));
+        if hello.notices {
+            session.promises.set_ear(Ear::Link(Arc::downgrade(link)));
+        }
         let welcome = match self.server.root() {
             Ok(root) => Answer::Welcome(Welcome { root, resumed }),
             Err(e) => Answer::Failed(e.raw_os_error().unwrap_or(libc::EIO)),

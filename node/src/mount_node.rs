@@ -41,7 +41,7 @@ fn route(fed: &Fed, node: NodeId) -> Route {
     let (send, to) = watch::channel(None);
     tokio::spawn(follow(fed.members.clone(), fed.credentials.clone(), node, send));
     let (credentials, cluster) = (fed.credentials.clone(), fed.members.cluster());
-    Route { to, credentials, cluster, session: rand::random() }
+    Route { to, credentials, cluster }
 }
 
 /// Tells where the node is, and whether it answers: of all members it alone is probed here.

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use krg_types::MemberId;
 use krg_types::limits::LINK_WAITING_BYTES_MAX;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, sendmsg};
+use nix::sys::socket::{MsgFlags, sendmsg, setsockopt, sockopt};
 use rustls::Connection;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -24,6 +24,13 @@ use tokio::sync::watch;
 const READ_BYTES: usize = 256 << 10;
 /// A peer that takes nothing for so long is gone.
 const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// A silent peer is asked after so many seconds, so often, and so many times (tcp(7)).
+const KEEP_IDLE_S: u32 = 5;
+const KEEP_INTERVAL_S: u32 = 2;
+const KEEP_COUNT: u32 = 4;
+/// What it was sent and does not acknowledge ends the connection, ms.
+const USER_TIMEOUT_MS: u32 = 12_000;
 
 /// A connection to or from the file server of a node.
 pub struct Link {
@@ -64,6 +71,12 @@ impl Link {
     ) -> io::Result<Arc<Link>> {
         let member = caller.member.ok_or(ErrorKind::PermissionDenied)?;
         socket.set_nonblocking(false)?;
+        // Who has lost its power says nothing: what it has open and locked must not stay for ever.
+        setsockopt(&socket, sockopt::KeepAlive, &true)?;
+        setsockopt(&socket, sockopt::TcpKeepIdle, &KEEP_IDLE_S)?;
+        setsockopt(&socket, sockopt::TcpKeepInterval, &KEEP_INTERVAL_S)?;
+        setsockopt(&socket, sockopt::TcpKeepCount, &KEEP_COUNT)?;
+        setsockopt(&socket, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS)?;
         // What is sent is bounded by who sends it, not here.
         tls.set_buffer_limit(None);
         let link = Arc::new(Link {

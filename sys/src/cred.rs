@@ -50,6 +50,10 @@ impl ActingAs {
     /// # Errors
     /// EPERM if the thread may not switch; it is then root's again.
     pub fn enter(caller: &Caller) -> io::Result<ActingAs> {
+        // To the kernel this number means "keep": it would stay root.
+        if [caller.uid, caller.gid].iter().chain(&caller.groups).any(|id| *id == u32::MAX) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
         let plain_root =
             caller.uid == 0 && caller.gid == 0 && matches!(caller.groups[..], [] | [0]);
         let guard = ActingAs { switched: !plain_root, _of_one_thread: PhantomData };
@@ -122,5 +126,15 @@ mod tests {
         }
         let _as = ActingAs::enter(&Caller { uid: 0, gid: 0, groups: vec![0] }).unwrap();
         assert!(getegid().as_raw() == 0 && getgroups().unwrap().is_empty());
+    }
+
+    #[test]
+    fn nobody_keeps_the_ids_of_root() {
+        for (uid, gid, groups) in
+            [(u32::MAX, 1, vec![]), (1, u32::MAX, vec![]), (1, 1, vec![u32::MAX])]
+        {
+            let refused = ActingAs::enter(&Caller { uid, gid, groups }).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+        }
     }
 }

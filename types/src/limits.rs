@@ -112,7 +112,7 @@ pub const LINK_WAITING_BYTES_MAX: usize = 16 << 20;
 /// Connections of one file server.
 pub const FILE_LINKS_MAX: usize = 1024;
 /// Threads that work for one connection of a file server's client.
-pub const FILE_THREADS_PER_LINK_MAX: usize = 32;
+pub const FILE_THREADS_PER_LINK_MAX: usize = 64;
 /// Requests of one client that its file server has not answered.
 pub const FILE_REQUESTS_MAX: usize = 4096;
 /// Open files of all clients of one file server.

@@ -24,6 +24,9 @@ const RETRY_DOWN: Duration = Duration::from_secs(2);
 /// Questions wait for so long for a server that should be there and is not.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Notices that may come before a greeting.
+const EARLY_MAX: usize = 10_000;
+
 /// Whom to connect to, and where.
 #[derive(Clone)]
 pub struct Route {
@@ -33,8 +36,6 @@ pub struct Route {
     pub credentials: Arc<Credentials>,
     /// The cluster's name.
     pub cluster: Arc<str>,
-    /// The number that this client has drawn.
-    pub session: u128,
 }
 
 /// A member's file server.
@@ -69,6 +70,11 @@ impl Road {
         Road { links, doubted: Arc::default() }
     }
 
+    /// Ends it.
+    pub(super) fn close(&self) {
+        self.links.iter().for_each(|link| link.close());
+    }
+
     /// The one for small questions, or for many bytes.
     pub(super) fn link(&self, bulk: bool) -> &Arc<Link> {
         &self.links[usize::from(bulk)]
@@ -94,12 +100,14 @@ impl Road {
 pub(super) async fn keep(client: Weak<Client>, mut route: Route) {
     let mut broken_since = Instant::now();
     loop {
-        let connected = connect(&mut route).await;
+        let Some(session) = client.upgrade().map(|client| client.session()) else { return };
+        let connected = connect(&mut route, session).await;
         let Some(held) = client.upgrade() else { return };
         match connected {
-            Ok((links, welcome)) => {
+            Ok((greeted, welcome)) => {
+                let links = [greeted[0].link.clone(), greeted[1].link.clone()];
                 tracing::debug!(member = %links[0].member(), "connected to its files");
-                held.begin(links.clone(), welcome);
+                held.begin(greeted, welcome);
                 drop(held);
                 tokio::select! {
                     () = links[0].ended() => {}
@@ -138,38 +146,61 @@ async fn gone(to: &mut watch::Receiver<Option<Destination>>, member: MemberId) {
     }
 }
 
-async fn connect(route: &mut Route) -> io::Result<([Arc<Link>; 2], Welcome)> {
+/// A connection that was greeted, and what came on it meanwhile.
+struct Greeted {
+    link: Arc<Link>,
+    inbox: Inbox,
+    early: Vec<Frame>,
+}
+
+async fn connect(route: &mut Route, session: u128) -> io::Result<([Greeted; 2], Welcome)> {
     let to = route.to.borrow_and_update().clone();
     let to = to.ok_or_else(|| io::Error::other("it is not a member"))?;
     let both = async {
-        let (first, welcome) = one(&to, route).await?;
-        let (second, _) = one(&to, route).await?;
+        let (first, welcome) = one(&to, route, session, true).await?;
+        let (second, _) = one(&to, route, session, false).await?;
         Ok(([first, second], welcome))
     };
     timeout(CONNECT_MAX, both).await.map_err(io::Error::other)?
 }
 
-async fn one(to: &Destination, route: &Route) -> io::Result<(Arc<Link>, Welcome)> {
+async fn one(
+    to: &Destination,
+    route: &Route,
+    session: u128,
+    notices: bool,
+) -> io::Result<(Greeted, Welcome)> {
     let conn =
         tls::to_member(&to.address, to.member, &route.credentials, Protocol::Files).await?;
     let link = conn.into_link()?;
     let hello = Hello {
         version: PROTOCOL_VERSION,
         cluster: cluster_name(&route.cluster),
-        session: route.session,
+        session,
+        notices,
     };
     let request = Request { caller: Caller::default(), op: Op::Hello(hello) };
     let head = postcard::to_allocvec(&request).map_err(io::Error::other)?;
     link.send(1, &head, &[])?;
     let greeted = link.clone();
-    let answer = tokio::task::spawn_blocking(move || greeted.receive(&mut Inbox::default()));
-    // The server says nothing more before it is asked.
+    let answer = tokio::task::spawn_blocking(move || {
+        let (mut inbox, mut early) = (Inbox::default(), Vec::new());
+        loop {
+            let frame = greeted.receive(&mut inbox)?;
+            match frame.id {
+                1 => return io::Result::Ok((frame, inbox, early)),
+                // Something has changed already.
+                _ if early.len() < EARLY_MAX => early.push(frame),
+                _ => return Err(io::Error::other("no greeting among many notices")),
+            }
+        }
+    });
     let guard = CloseOnDrop(Some(link.clone()));
-    let frame = answer.await.map_err(io::Error::other)??;
+    let (frame, inbox, early) = answer.await.map_err(io::Error::other)??;
     match postcard::from_bytes(&frame.head).map_err(io::Error::other)? {
         Answer::Welcome(welcome) => {
             guard.keep();
-            Ok((link, welcome))
+            Ok((Greeted { link, inbox, early }, welcome))
         }
         Answer::Failed(errno) => Err(io::Error::from_raw_os_error(errno)),
         _ => Err(io::Error::other("an answer that is none")),
@@ -195,24 +226,30 @@ impl Drop for CloseOnDrop {
 
 impl Client {
     /// There are connections now: what was held goes out.
-    fn begin(self: &Arc<Self>, links: [Arc<Link>; 2], welcome: Welcome) {
+    fn begin(self: &Arc<Self>, greeted: [Greeted; 2], welcome: Welcome) {
         if !welcome.resumed {
             self.life.fetch_add(1, Ordering::AcqRel);
         }
-        for link in &links {
+        self.events.connected(welcome.resumed, welcome.root);
+        let links = greeted.map(|Greeted { link, inbox, early }| {
             let (client, receiver) = (Arc::downgrade(self), link.clone());
             let thread = std::thread::Builder::new().name("answers".into());
-            if thread.spawn(move || receive(&client, &receiver)).is_err() {
+            if thread.spawn(move || receive(&client, &receiver, inbox, early)).is_err() {
                 link.close();
             }
-        }
-        self.events.connected(welcome.resumed, welcome.root);
+            link
+        });
         let mut state = self.state();
         let before = std::mem::replace(&mut *state, State::Up(Road::new(links)));
         if let (State::Connecting(held), State::Up(road)) = (before, &*state) {
             for frame in held {
                 let _ = road.link(false).send(frame.id, &frame.head, &[&frame.data]);
             }
+        }
+        drop(state);
+        // What it has not heard, it still has to, if it is the one that knows of it.
+        for op in self.take_unsaid().into_iter().filter(|_| welcome.resumed) {
+            self.tell(op);
         }
     }
 

@@ -37,6 +37,7 @@ impl Turn<'_> {
             file,
             key: None,
             watched: false,
+            set_id: false,
             broken: AtomicBool::new(false),
             place,
         }))?;

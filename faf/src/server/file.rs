@@ -13,7 +13,7 @@ use krg_types::limits::COPY_BYTES_MAX;
 use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate, openat};
 use nix::sys::stat::Mode;
 use nix::sys::uio::{pread, pwrite};
-use nix::unistd::{Whence, fdatasync, fsync, lseek64};
+use nix::unistd::{Whence, fdatasync, fsync, ftruncate, lseek64};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
@@ -52,6 +52,7 @@ impl Turn<'_> {
             file: (stat.dev, stat.ino),
             key: Some(key),
             watched: reads,
+            set_id: stat.mode & (libc::S_ISUID | libc::S_ISGID) != 0,
             broken: AtomicBool::new(false),
             place: Mutex::new(()),
         };
@@ -151,7 +152,8 @@ impl Turn<'_> {
         let dir = self.find(dir)?;
         let exclusive = flags as i32 & libc::O_EXCL;
         let flags = flags as i32 & KEPT;
-        let how = OFlag::from_bits_truncate(flags | exclusive)
+        let truncates = flags & libc::O_TRUNC != 0;
+        let how = OFlag::from_bits_truncate(flags & !libc::O_TRUNC | exclusive)
             | OFlag::O_CREAT
             | OFlag::O_NOFOLLOW
             | OFlag::O_NONBLOCK
@@ -166,14 +168,17 @@ impl Turn<'_> {
         self.renamed(&dir, name);
         let (handle, id) = file_handle::of(fd.as_fd())?;
         let child = Child { fd, mount: self.tree.key(id)?, handle };
-        if flags & libc::O_TRUNC != 0 {
-            self.changed(&child);
-        }
-        let entry = self.entry_of(&child, &stat)?;
+        let mut entry = self.entry_of(&child, &stat)?;
         let fd = child.fd.try_clone()?;
         let opened = self.leased(entry.key, flags, |lease| {
+            // It was there before: what others have written must not come after this.
+            if truncates && stat.size > 0 {
+                ftruncate(&fd, 0)?;
+                self.changed(&child);
+            }
             self.keep(fd, &child, &entry.handle, flags, lease)
         })?;
+        entry.attr = opened.attr;
         Ok(Answer::Created { entry, opened })
     }
 
@@ -185,6 +190,10 @@ impl Turn<'_> {
         out: &mut Out,
     ) -> io::Result<Answer> {
         let open = self.session.get(open)?;
+        // Who has it mapped reads a page and is to be told of the next change too.
+        if let Some(key) = open.key {
+            self.session.promises.make(key);
+        }
         let buf = out.room(size as usize);
         let mut filled = 0;
         while filled < buf.len() {
@@ -218,13 +227,12 @@ impl Turn<'_> {
         Ok(Answer::Written { bytes, end: Some(end as u64) })
     }
 
-    pub(super) fn close(&self, open: OpenId, owner: Option<u64>) -> io::Result<Answer> {
+    pub(super) fn close(&self, id: OpenId, owner: Option<u64>) -> io::Result<Answer> {
+        let open = self.session.remove(id).ok_or_else(|| errno(libc::EBADF))?;
         if let Some(owner) = owner {
-            self.unlock(open, owner)?;
+            self.session.locks.give_up(open.file, owner);
         }
-        if let Some(open) = self.session.remove(open) {
-            self.server.closed(self.session, &open);
-        }
+        self.server.closed(self.session, &open);
         Ok(Answer::Done)
     }
 

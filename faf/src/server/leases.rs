@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A client that does not give its lease back for so long loses it, and what it has open of the
 /// file is of no use to it any more.
-const RETURN_MAX: Duration = Duration::from_secs(1);
+const RETURN_MAX: Duration = Duration::from_secs(4);
 
 /// A client's number, of one life of the server.
 pub type Serial = u64;

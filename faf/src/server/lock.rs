@@ -19,6 +19,11 @@ type Key = ((u64, u64), u64);
 pub struct Locks(Mutex<HashMap<Key, Arc<OwnedFd>>>);
 
 impl Locks {
+    /// All locks of an owner on a file: closing their description gives them up.
+    pub fn give_up(&self, file: (u64, u64), owner: u64) {
+        self.table().remove(&(file, owner));
+    }
+
     fn table(&self) -> MutexGuard<'_, HashMap<Key, Arc<OwnedFd>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,14 +56,18 @@ impl Turn<'_> {
     fn lock_fd(&self, open: OpenId, owner: u64) -> io::Result<(Key, Arc<OwnedFd>)> {
         let open = self.session.get(open)?;
         let key = (open.file, owner);
-        if let Some(fd) = self.session.locks.table().get(&key) {
+        let mut table = self.session.locks.table();
+        if let Some(fd) = table.get(&key) {
             return Ok((key, fd.clone()));
         }
         // The client's kernel has seen to it that who locks may read or write.
         let flags = libc::O_NONBLOCK;
         let fd = reopen(open.fd.as_fd(), libc::O_RDWR | flags)
             .or_else(|_| reopen(open.fd.as_fd(), libc::O_RDONLY | flags))?;
-        Ok((key, Arc::new(fd)))
+        // Two threads of an owner must have the same: to close one would give its locks up.
+        let fd = Arc::new(fd);
+        table.insert(key, fd.clone());
+        Ok((key, fd))
     }
 
     pub(super) fn test_lock(&self, open: OpenId, lock: Lock) -> io::Result<Answer> {
@@ -77,9 +86,7 @@ impl Turn<'_> {
             file_lock::try_set(fd.as_fd(), file_lock::LockKind::Unlock, range)?;
             return Err(errno(libc::EAGAIN));
         }
-        if lock.kind != LockKind::Unlock {
-            self.session.locks.table().insert(key, fd);
-        } else if is_whole(&lock) {
+        if lock.kind == LockKind::Unlock && is_whole(&lock) {
             self.session.locks.table().remove(&key);
         }
         Ok(Answer::Done)
@@ -87,8 +94,7 @@ impl Turn<'_> {
 
     pub(super) fn unlock(&self, open: OpenId, owner: u64) -> io::Result<Answer> {
         let open = self.session.get(open)?;
-        // Closing the description gives all of its locks up.
-        self.session.locks.table().remove(&(open.file, owner));
+        self.session.locks.give_up(open.file, owner);
         Ok(Answer::Done)
     }
 }

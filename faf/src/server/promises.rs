@@ -35,17 +35,9 @@ impl Promises {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client is told there, unless there is a place already.
+    /// The client is told there from now on: of two connections, the newer is the one that lives.
     pub fn set_ear(&self, ear: Ear) {
-        let mut state = self.state();
-        let free = match &state.ear {
-            Ear::Nobody => true,
-            Ear::Link(link) => link.strong_count() == 0,
-            Ear::Here(_) => false,
-        };
-        if free {
-            state.ear = ear;
-        }
+        self.state().ear = ear;
     }
 
     /// It is going to be told of this file.
@@ -86,7 +78,7 @@ impl Promises {
 
     /// The client is to give its lease on a file back.
     pub fn recall(&self, file: Key) {
-        self.state().say(&Notice::Recall { file });
+        self.state().send(&Notice::Recall { file });
     }
 
     /// Anything may have changed.
@@ -98,18 +90,24 @@ impl Promises {
 impl State {
     /// A client that does not read is told later that it has missed something.
     fn say(&mut self, notice: &Notice) {
+        if let Ear::Link(link) = &self.ear
+            && link.upgrade().is_some_and(|link| !link.has_room())
+        {
+            self.behind = true;
+            return;
+        }
+        let behind = std::mem::take(&mut self.behind);
+        self.send(if behind { &Notice::Everything } else { notice });
+    }
+
+    fn send(&self, notice: &Notice) {
         let link = match &self.ear {
             Ear::Nobody => return,
             Ear::Here(tell) => return tell(notice.clone()),
             Ear::Link(link) => link.upgrade(),
         };
-        let Some(link) = link else { return };
-        if !link.has_room() {
-            self.behind = true;
-            return;
-        }
-        let notice = if std::mem::take(&mut self.behind) { &Notice::Everything } else { notice };
-        if let Ok(head) = postcard::to_allocvec(notice) {
+        // A client that is cut off looks at everything anew when it comes back.
+        if let (Some(link), Ok(head)) = (link, postcard::to_allocvec(notice)) {
             let _ = link.send(0, &head, &[]);
         }
     }

@@ -33,8 +33,17 @@ pub struct Open {
     pub watched: bool,
     /// Its lease was taken away while writes may have been under way.
     pub broken: AtomicBool,
+    /// It has set-id bits, which whoever writes to it takes away.
+    pub set_id: bool,
     /// Held while a directory is read, or an append needs to know where it went.
     pub place: Mutex<()>,
+}
+
+impl Open {
+    /// May the kernel read and write it without asking? Then nobody takes set-id bits away.
+    pub fn may_be_backing(&self) -> bool {
+        !self.set_id
+    }
 }
 
 /// One client.

@@ -22,7 +22,8 @@ struct File {
     opens: usize,
     /// Writes need not be waited for.
     lease: bool,
-    under_way: usize,
+    /// From where to where: the server may do them in any order, so no two may overlap.
+    under_way: Vec<(u64, u64)>,
     /// Where the furthest of them ends.
     end: u64,
     /// When the last one was answered.
@@ -36,6 +37,8 @@ struct File {
 struct Table {
     files: HashMap<u64, File>,
     bytes: usize,
+    /// Counts leases that were taken away: an answer that grants one may come after that.
+    recalls: u64,
     /// Counts, so that what was asked before a write was answered is told from what came after.
     time: u64,
 }
@@ -49,13 +52,19 @@ impl Behind {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A file was opened, perhaps with a lease.
-    pub fn opened(&self, ino: INodeNo, lease: bool) {
-        let mut table = self.table();
+    /// For `opened`, before the server is asked.
+    pub fn recalls(&self) -> u64 {
+        self.table().recalls
+    }
+
+    /// A file was opened, perhaps with a lease, which was asked for after so many recalls.
+    pub fn opened(&self, ino: INodeNo, lease: bool, recalls: u64) {
+        let mut guard = self.table();
+        let table = &mut *guard;
         let file = table.files.entry(ino.0).or_default();
         file.opens += 1;
         file.closed = None;
-        file.lease |= lease;
+        file.lease = lease && recalls == table.recalls;
     }
 
     /// And closed. What is known of its length is kept until every answer has come that may not
@@ -70,20 +79,24 @@ impl Behind {
         }
         if table.files.len() > FILES_KEPT {
             let kept = |f: &File| f.closed.is_none_or(|at| at.elapsed() < DEADLINE);
-            table.files.retain(|_, f| f.under_way > 0 || kept(f));
+            table.files.retain(|_, f| !f.under_way.is_empty() || kept(f));
         }
     }
 
     /// The lease is gone: with it goes the leave to write on without waiting.
-    pub fn recalled(&self, ino: INodeNo) {
-        if let Some(file) = self.table().files.get_mut(&ino.0) {
+    pub fn recalled(&self, ino: Option<INodeNo>) {
+        let mut table = self.table();
+        table.recalls += 1;
+        if let Some(file) = ino.and_then(|ino| table.files.get_mut(&ino.0)) {
             file.lease = false;
         }
     }
 
     /// All leases are gone.
     pub fn all_recalled(&self) {
-        self.table().files.values_mut().for_each(|file| file.lease = false);
+        let mut table = self.table();
+        table.recalls += 1;
+        table.files.values_mut().for_each(|file| file.lease = false);
     }
 
     /// Its length was set, or others may write to it: what was written here says nothing of it.
@@ -98,26 +111,39 @@ impl Behind {
         let mut guard = self.table();
         let table = &mut *guard;
         let Some(file) = table.files.get_mut(&ino.0) else { return false };
-        if !file.lease || table.bytes + bytes > BYTES_MAX {
+        let end = offset.saturating_add(bytes as u64);
+        let overlaps = file.under_way.iter().any(|(from, to)| offset < *to && *from < end);
+        // Who waits for those under way is not to wait for ever.
+        if !file.lease || overlaps || !file.waiters.is_empty() {
+            return false;
+        }
+        if table.bytes + bytes > BYTES_MAX {
             return false;
         }
         table.bytes += bytes;
-        file.end = file.end.max(offset + bytes as u64);
-        file.under_way += 1;
+        file.end = file.end.max(end);
+        file.under_way.push((offset, end));
         true
     }
 
+    /// Is nothing under way to a file?
+    pub fn is_clear(&self, ino: INodeNo) -> bool {
+        self.table().files.get(&ino.0).is_none_or(|file| file.under_way.is_empty())
+    }
+
     /// It was answered; who waits for it goes on.
-    pub fn done(&self, core: &Arc<Core>, ino: INodeNo, bytes: usize) {
+    pub fn done(&self, core: &Arc<Core>, ino: INodeNo, offset: u64, bytes: usize) {
         let mut guard = self.table();
         let table = &mut *guard;
         table.bytes -= bytes;
         table.time += 1;
         let Some(file) = table.files.get_mut(&ino.0) else { return };
-        file.under_way -= 1;
+        if let Some(at) = file.under_way.iter().position(|(from, _)| *from == offset) {
+            file.under_way.swap_remove(at);
+        }
         file.settled = table.time;
         let mut waiters = Vec::new();
-        if file.under_way == 0 {
+        if file.under_way.is_empty() {
             waiters = std::mem::take(&mut file.waiters);
         }
         drop(guard);
@@ -133,7 +159,7 @@ impl Behind {
     ) {
         let mut table = self.table();
         match table.files.get_mut(&ino.0) {
-            Some(file) if file.under_way > 0 => file.waiters.push(Box::new(work)),
+            Some(file) if !file.under_way.is_empty() => file.waiters.push(Box::new(work)),
             _ => {
                 drop(table);
                 work(core);
@@ -151,7 +177,7 @@ impl Behind {
     pub fn corrected(&self, ino: INodeNo, attr: &Attr, asked: u64) -> Attr {
         let table = self.table();
         match table.files.get(&ino.0) {
-            Some(file) if file.under_way > 0 || file.settled > asked => {
+            Some(file) if !file.under_way.is_empty() || file.settled > asked => {
                 Attr { size: attr.size.max(file.end), ..*attr }
             }
             _ => *attr,

@@ -167,7 +167,8 @@ impl Core {
             true => self.caller(asker),
             false => Caller::default(),
         };
-        let interrupted = Some(Box::new(move || asker.is_interrupted(procfs)) as _);
+        let waits = who.waits;
+        let interrupted = waits.then(|| Box::new(move || asker.is_interrupted(procfs)) as _);
         let ask = Ask { caller, op, timeout, interrupted };
         let core = self.clone();
         let done = move |reply: krg_faf::client::Reply| {
@@ -212,22 +213,47 @@ impl Core {
         if let Some(open) = file.remote(life) {
             return work(self, Ok(open));
         }
+        let Some(client) = self.client.get() else { return work(self, Err(Errno::EHOSTDOWN)) };
         let op = Op::Reopen {
             file: (*file.handle).clone(),
             flags: file.flags,
             proof: file.proof.clone(),
         };
         let (core, file) = (self.clone(), file.clone());
-        self.ask(who, op, &[], move |reply| {
-            let open = match reply {
+        let (asker, procfs) = (who.asker, self.procfs);
+        // As who has opened it: what is written is written as that user.
+        let ask = Ask {
+            caller: file.opener.clone(),
+            op,
+            timeout: DEADLINE,
+            interrupted: Some(Box::new(move || asker.is_interrupted(procfs))),
+        };
+        let done = move |reply: krg_faf::client::Reply| {
+            let open = match reply.map_err(Errno::from_i32) {
                 Ok((Answer::Opened(opened), _)) => {
-                    file.reopened(life, opened.open);
+                    if !file.reopened(life, opened.open) {
+                        core.tell(Op::Close { open: opened.open, owner: None });
+                    }
                     if file.has_lost() { Err(Errno::EIO) } else { Ok(opened.open) }
                 }
                 other => Err(unexpected(other)),
             };
-            work(&core, open);
-        });
+            work(&core, open.map(|open| file.remote(life).unwrap_or(open)));
+        };
+        client.ask(ask, &[], Box::new(done));
+    }
+
+    /// Who makes a request, for when what it opens is opened again.
+    pub fn opener(&self, who: &Who) -> Caller {
+        self.caller(who.asker)
+    }
+
+    /// A write that nobody waited for is not known to have been done, nor that it will not be
+    /// done yet: what is open is opened again, so that it is not.
+    pub fn start_over(&self) {
+        if let Some(client) = self.client.get() {
+            client.start_over();
+        }
     }
 }
 
@@ -237,13 +263,19 @@ impl Core {
 pub struct Who {
     asker: Asker,
     named: bool,
+    waits: bool,
 }
 
 impl Who {
     /// The server has to know.
     pub fn of(req: &Request) -> Who {
         let asker = Asker { uid: req.uid(), gid: req.gid(), tid: req.pid() };
-        Who { asker, named: true }
+        Who { asker, named: true, waits: true }
+    }
+
+    /// It does not wait for the answer: what becomes of it does not matter.
+    pub fn gone_on(self) -> Who {
+        Who { waits: false, ..self }
     }
 
     /// It need not.
@@ -292,10 +324,10 @@ impl Events for Feed {
         let Some(core) = self.0.upgrade() else { return };
         core.inodes.name_root(&root);
         core.watched.store(root.watched, Ordering::Release);
+        // Nobody has told meanwhile what changed.
+        core.news.note(&Notice::Everything);
+        core.everything_changed();
         if !resumed {
-            // Nobody has told meanwhile what changed.
-            core.news.note(&Notice::Everything);
-            core.everything_changed();
             core.behind.all_recalled();
         }
     }
@@ -307,9 +339,10 @@ impl Core {
     /// Another client opens a file: it sees what was written here before.
     fn recalled(self: &Arc<Self>, file: Key) {
         let returned = move |core: &Arc<Core>| core.tell(Op::Returned { file });
-        match self.inodes.changed(file) {
+        let known = self.inodes.changed(file);
+        self.behind.recalled(known);
+        match known {
             Some(ino) => {
-                self.behind.recalled(ino);
                 self.behind.barrier(self, ino, move |core| {
                     core.behind.resized(ino);
                     returned(core);

@@ -109,6 +109,7 @@ impl Core {
         mut reply: ReplyDirectoryPlus,
     ) {
         let age = part.age(Instant::now());
+        let news = self.is_news(part.asked, self.inodes.key(ino));
         for line in part.from(offset as i64).unwrap_or_default() {
             let next = line.next as u64;
             let full = match &line.entry {
@@ -118,7 +119,7 @@ impl Core {
                     let generation = generation(&entry.handle);
                     // One time for both is all that can be said here: the shorter.
                     let (_, ttl) = self.ttls(entry, part.asked);
-                    let ttl = ttl.saturating_sub(age);
+                    let ttl = if news { ttl.saturating_sub(age) } else { Duration::ZERO };
                     let full = reply.add(number, next, name(line), &ttl, &attr, generation);
                     if full {
                         self.forget(number, 1);

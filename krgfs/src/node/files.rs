@@ -1,10 +1,10 @@
 //! Files that are open: reading, writing, locking, letting go.
 
 use super::core::{Core, DISK_DEADLINE, Result, Stale, Who, unexpected};
-use super::opens::OpenFile;
+use super::opens::{Moment, OpenFile};
 use bytes::Bytes;
 use fuser::{Errno, FileHandle, FopenFlags, INodeNo};
-use krg_faf::op::{Answer, Attr, Handle, Lock, LockKind, Op, OpenId, Opened};
+use krg_faf::op::{Answer, Attr, Caller, Handle, Lock, LockKind, Op, OpenId, Opened};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
@@ -15,6 +15,16 @@ const FIRST_BYTES: u32 = 64 << 10;
 /// Between attempts to get a lock that somebody has: at first, and at most.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const LOCK_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// What is known before a file is opened.
+pub struct Opening {
+    flags: u32,
+    opener: Caller,
+    /// Of the server.
+    life: u64,
+    /// A lease that is granted counts if there have not been more.
+    recalls: u64,
+}
 
 impl Core {
     /// Opens a file; the kernel may go on using what it has of it if the flags say so.
@@ -32,36 +42,52 @@ impl Core {
         let reads = flags & libc::O_ACCMODE == libc::O_RDONLY;
         let small = self.inodes.size(ino).is_some_and(|n| n > 0 && n < FIRST_BYTES.into());
         let want = if reads && small { FIRST_BYTES } else { 0 };
-        let flags = flags as u32;
-        let op = Op::Open { file: (*handle).clone(), flags, want };
-        let (life, who) = (self.life(), *who);
+        let op = Op::Open { file: (*handle).clone(), flags: flags as u32, want };
+        let who = *who;
         self.behind.barrier(self, ino, move |core| {
+            if flags & libc::O_TRUNC != 0 {
+                core.behind.resized(ino);
+            }
+            let opening = core.opening(&who, flags);
+            let moment = core.moment(ino);
             let opener = core.clone();
             core.ask(&who, op, &[], move |reply| match reply {
                 Ok((Answer::Opened(opened), bytes)) => {
                     let first = (want > 0).then_some((bytes, want));
-                    done(opener.opened(ino, handle, flags, life, &opened, first));
+                    done(opener.opened(ino, handle, opening, moment, &opened, first));
                 }
                 other => done(Err(unexpected(other))),
             });
         });
     }
 
+    /// What is known before a file is opened.
+    pub fn opening(&self, who: &Who, flags: i32) -> Opening {
+        let (life, recalls) = (self.life(), self.behind.recalls());
+        Opening { flags: flags as u32, opener: self.opener(who), life, recalls }
+    }
+
+    /// What has been told and done of a file until now.
+    fn moment(&self, ino: INodeNo) -> Moment {
+        Moment { changes: self.inodes.changes(ino), edits: self.listings.edits() }
+    }
+
     fn opened(
         &self,
         ino: INodeNo,
         handle: Arc<Handle>,
-        flags: u32,
-        life: u64,
+        opening: Opening,
+        moment: Moment,
         opened: &Opened,
         first: Option<(Bytes, u32)>,
     ) -> Result<(FileHandle, FopenFlags)> {
-        let file = OpenFile::new(ino, handle, flags, life, opened);
+        let Opening { flags, opener, life, recalls } = opening;
+        let file = OpenFile::new(ino, handle, flags, opener, life, opened);
         let mut how = FopenFlags::empty();
-        if self.inodes.keeps_cache(ino, &opened.attr) {
+        if self.inodes.keeps_cache(ino, &opened.attr, moment.changes) {
             how |= FopenFlags::FOPEN_KEEP_CACHE;
         } else if let Some((bytes, asked)) = first {
-            file.set_first(bytes, asked);
+            file.set_first(bytes, asked, moment);
         }
         if flags as i32 & (libc::O_ACCMODE | libc::O_APPEND) == libc::O_WRONLY | libc::O_APPEND {
             // Where it goes is known when it is written: nothing to be kept here.
@@ -69,22 +95,28 @@ impl Core {
         }
         let fh = self.opens.add_file(file).map(FileHandle).ok_or(Errno::ENFILE);
         match fh {
-            Ok(_) => self.behind.opened(ino, opened.lease),
+            Ok(_) => self.behind.opened(ino, opened.lease, recalls),
             Err(_) => self.tell(Op::Close { open: opened.open, owner: None }),
         }
         Ok((fh?, how))
     }
 
-    /// A file that was made and opened in one go.
+    /// A file that was made and opened in one go; whether nothing was told of it meanwhile.
     pub fn created(
         &self,
         ino: INodeNo,
         handle: Handle,
-        flags: i32,
-        life: u64,
+        opening: Opening,
         opened: &Opened,
+        news: bool,
     ) -> Result<(FileHandle, FopenFlags)> {
-        self.opened(ino, Arc::new(handle), flags as u32, life, opened, None)
+        self.behind.resized(ino);
+        let mut moment = self.moment(ino);
+        if !news {
+            // What the kernel has of it is not to be kept.
+            moment.changes = u64::MAX;
+        }
+        self.opened(ino, Arc::new(handle), opening, moment, opened, None)
     }
 
     fn file(&self, fh: FileHandle) -> Result<Arc<OpenFile>> {
@@ -96,7 +128,7 @@ impl Core {
         self: &Arc<Self>,
         who: &Who,
         fh: FileHandle,
-        op: impl FnOnce(OpenId) -> Op + Send + 'static,
+        op: impl Fn(OpenId) -> Op + Send + 'static,
         data: Bytes,
         timeout: Duration,
         done: impl FnOnce(Result) + Send + 'static,
@@ -107,8 +139,23 @@ impl Core {
         };
         let who = *who;
         self.behind.barrier(self, file.ino, move |core| {
+            let life = core.life();
+            let again = file.clone();
             core.with_open(&who, &file, move |core, open| match open {
-                Ok(open) => core.ask_for(&who, op(open), &[&data], timeout, done),
+                Ok(open) => {
+                    let (asker, sent) = (core.clone(), data.clone());
+                    core.ask_for(&who, op(open), &[&sent], timeout, move |reply| {
+                        let lost = matches!(&reply, Err(e) if *e == Errno::EBADF);
+                        if !lost || asker.life() == life {
+                            return done(reply);
+                        }
+                        // The server was restarted between the question and its sending.
+                        asker.with_open(&who, &again, move |core, open| match open {
+                            Ok(open) => core.ask_for(&who, op(open), &[&data], timeout, done),
+                            Err(e) => done(Err(e)),
+                        });
+                    });
+                }
                 Err(e) => done(Err(e)),
             });
         });
@@ -127,7 +174,7 @@ impl Core {
             Ok(file) => file,
             Err(e) => return done(Err(e)),
         };
-        if let Some(bytes) = file.take_first(offset, size) {
+        if let Some(bytes) = file.take_first(offset, size, self.moment(file.ino)) {
             return done(Ok(bytes));
         }
         let op = move |open| Op::Read { open, offset, size };
@@ -164,23 +211,29 @@ impl Core {
         match open {
             Some(open) if file.may_lag() && self.behind.begin(file.ino, offset, bytes) => {
                 let core = self.clone();
-                self.ask(who, Op::Write { open, offset }, &[data], move |reply| {
+                let op = Op::Write { open, offset };
+                self.ask(&who.gone_on(), op, &[data], move |reply| {
                     match reply {
                         Ok((Answer::Written { bytes: n, .. }, _)) if n as usize == bytes => {}
                         // The next write tells why, if that is how the disk is.
                         Ok(_) => file.failure.set(Errno::EIO),
-                        Err(e) => file.failure.set(e),
+                        Err(e) => {
+                            file.failure.set(e);
+                            if e == Errno::EHOSTDOWN {
+                                core.start_over();
+                            }
+                        }
                     }
-                    core.behind.done(&core, file.ino, bytes);
+                    core.behind.done(&core, file.ino, offset, bytes);
                 });
                 done(Ok(bytes as u32));
             }
-            // What is there is sent from where it is; only to open a file again it is kept.
-            Some(open) => {
+            // What is there is sent from where it is; to wait for others it is kept.
+            Some(open) if self.behind.is_clear(file.ino) => {
                 let done = self.written(file.ino, offset, done);
                 self.ask(who, Op::Write { open, offset }, &[data], done);
             }
-            None => {
+            _ => {
                 let data = Bytes::copy_from_slice(data);
                 let op = move |open| Op::Write { open, offset };
                 let done = self.written(file.ino, offset, done);
@@ -243,7 +296,7 @@ impl Core {
     pub fn release(&self, fh: FileHandle, owner: Option<u64>) {
         let Ok(file) = self.file(fh) else { return };
         self.behind.closed(file.ino);
-        if self.backing_file(fh).is_some() {
+        if self.backing_file(fh).is_some_and(|f| f.may_be_backing()) {
             self.backings.closed(file.ino);
         }
         self.opens.remove(fh.0);

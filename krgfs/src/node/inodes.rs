@@ -196,12 +196,13 @@ impl Inodes {
 
     /// It is opened and is like this now: is what the kernel has of it still right? From now on
     /// it has this.
-    pub fn keeps_cache(&self, ino: INodeNo, attr: &Attr) -> bool {
+    pub fn keeps_cache(&self, ino: INodeNo, attr: &Attr, changes: u64) -> bool {
         let mut table = self.table();
         let Some(inode) = table.inodes.get_mut(&ino.0) else { return false };
         inode.size = attr.size;
-        let version = Some(Version::from(attr));
-        std::mem::replace(&mut inode.cached, version) == version
+        let version = Some(Version::from(attr)).filter(|_| inode.changes == changes);
+        let before = std::mem::replace(&mut inode.cached, version);
+        version.is_some() && before == version
     }
 }
 
@@ -240,12 +241,13 @@ mod tests {
         let inodes = Inodes::new();
         let one = inodes.told(&entry(b"a", 7));
         let attr = Attr { ino: 7, size: 3, ..Attr::default() };
-        assert!(!inodes.keeps_cache(one, &attr));
-        assert!(inodes.keeps_cache(one, &attr));
-        assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }));
+        assert!(!inodes.keeps_cache(one, &attr, 0));
+        assert!(inodes.keeps_cache(one, &attr, 0));
+        assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }, 0));
         assert_eq!(inodes.changed(u64::from(b'a')), Some(one));
         assert_eq!((inodes.changed(1), inodes.changes(one)), (None, 1));
-        assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }));
+        assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }, 0), "asked before that");
+        assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }, 1));
         assert_eq!(inodes.size(one), Some(4));
     }
 }

@@ -4,7 +4,7 @@ use super::behind::Failure;
 use bytes::Bytes;
 use fuser::INodeNo;
 use krg_faf::bytes::Bounded;
-use krg_faf::op::{Handle, Line, OpenId, Opened};
+use krg_faf::op::{Caller, Handle, Line, OpenId, Opened};
 use krg_types::limits::HANDLES_MAX;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +25,8 @@ pub struct OpenFile {
     pub flags: u32,
     /// That it was.
     pub proof: Bounded<32>,
+    /// By whom.
+    pub opener: Caller,
     /// Its number on the server, and in which life of that.
     remote: Mutex<(u64, OpenId)>,
     /// Its beginning, as it came with the answer that it is open.
@@ -37,19 +39,34 @@ pub struct OpenFile {
     pub failure: Failure,
 }
 
-/// The beginning of a file.
+/// The beginning of a file, as it was at a moment.
 struct First {
     bytes: Bytes,
     /// There is nothing behind it.
     whole: bool,
+    moment: Moment,
+    at: Instant,
 }
 
+/// How often the server has told of changes of a file, and this node has changed something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moment {
+    /// By the server.
+    pub changes: u64,
+    /// Here.
+    pub edits: u64,
+}
+
+/// The beginning of a file is of use for so long.
+const FIRST_MAX: Duration = Duration::from_secs(1);
+
 impl OpenFile {
-    /// As a server has opened it.
+    /// As a server has opened it, in this life.
     pub fn new(
         ino: INodeNo,
         handle: Arc<Handle>,
         flags: u32,
+        opener: Caller,
         life: u64,
         opened: &Opened,
     ) -> OpenFile {
@@ -58,6 +75,7 @@ impl OpenFile {
             handle,
             flags,
             proof: opened.proof.clone(),
+            opener,
             remote: Mutex::new((life, opened.open)),
             first: Mutex::default(),
             owners: Mutex::default(),
@@ -72,12 +90,17 @@ impl OpenFile {
         (of == life).then_some(open)
     }
 
-    /// It was opened again.
-    pub fn reopened(&self, life: u64, open: OpenId) {
-        *lock(&self.remote) = (life, open);
+    /// It was opened again; false if somebody else has done it meanwhile.
+    pub fn reopened(&self, life: u64, open: OpenId) -> bool {
+        let mut remote = lock(&self.remote);
+        if remote.0 == life {
+            return false;
+        }
+        *remote = (life, open);
         if !lock(&self.owners).is_empty() {
             self.lost.store(true, Ordering::Release);
         }
+        true
     }
 
     /// May who writes go on before it is written? Not if it was opened to know it, or where.
@@ -92,14 +115,18 @@ impl OpenFile {
     }
 
     /// Its beginning, if `asked` bytes of it were asked for and these came.
-    pub fn set_first(&self, bytes: Bytes, asked: u32) {
+    pub fn set_first(&self, bytes: Bytes, asked: u32, moment: Moment) {
         let whole = bytes.len() < asked as usize;
-        *lock(&self.first) = Some(First { bytes, whole });
+        *lock(&self.first) = Some(First { bytes, whole, moment, at: Instant::now() });
     }
 
-    /// What a first read gets from it. It is given once: later ones want what is there then.
-    pub fn take_first(&self, offset: u64, size: u32) -> Option<Bytes> {
+    /// What a first read gets from it, if nothing has changed since. It is given once: later ones
+    /// want what is there then.
+    pub fn take_first(&self, offset: u64, size: u32, now: Moment) -> Option<Bytes> {
         let first = lock(&self.first).take()?;
+        if first.moment != now || first.at.elapsed() >= FIRST_MAX {
+            return None;
+        }
         let start = usize::try_from(offset).ok()?.min(first.bytes.len());
         let end = start.saturating_add(size as usize);
         if end > first.bytes.len() && !first.whole {
@@ -270,43 +297,48 @@ mod tests {
     fn file() -> OpenFile {
         let (attr, proof) = Default::default();
         let opened = Opened { open: 5, attr, lease: false, proof };
-        OpenFile::new(INodeNo(2), Arc::default(), 0, 1, &opened)
+        OpenFile::new(INodeNo(2), Arc::default(), 0, Caller::default(), 1, &opened)
     }
 
     #[test]
     fn the_beginning_is_given_once_and_only_if_it_is_enough() {
-        let file = file();
-        file.set_first(Bytes::from_static(b"abc"), 10);
-        assert_eq!(file.take_first(1, 100).as_deref(), Some(&b"bc"[..]));
-        assert_eq!(file.take_first(1, 100), None);
-        file.set_first(Bytes::from_static(b"abc"), 3);
-        assert_eq!(file.take_first(0, 4), None, "more may follow");
-        file.set_first(Bytes::from_static(b"abc"), 3);
-        assert_eq!(file.take_first(0, 3).as_deref(), Some(&b"abc"[..]));
-        file.set_first(Bytes::new(), 3);
-        assert_eq!(file.take_first(u64::MAX, 3).as_deref(), Some(&b""[..]));
+        let (file, now) = (file(), Moment::default());
+        file.set_first(Bytes::from_static(b"abc"), 10, now);
+        assert_eq!(file.take_first(1, 100, now).as_deref(), Some(&b"bc"[..]));
+        assert_eq!(file.take_first(1, 100, now), None);
+        file.set_first(Bytes::from_static(b"abc"), 3, now);
+        assert_eq!(file.take_first(0, 4, now), None, "more may follow");
+        file.set_first(Bytes::from_static(b"abc"), 3, now);
+        assert_eq!(file.take_first(0, 3, now).as_deref(), Some(&b"abc"[..]));
+        file.set_first(Bytes::new(), 3, now);
+        assert_eq!(file.take_first(u64::MAX, 3, now).as_deref(), Some(&b""[..]));
+        file.set_first(Bytes::from_static(b"abc"), 10, now);
+        let later = Moment { edits: 1, ..now };
+        assert_eq!(file.take_first(0, 3, later), None, "it may have changed");
     }
 
     #[test]
     fn a_lock_that_is_lost_is_lost_for_good() {
         let file = file();
         assert_eq!((file.remote(1), file.remote(2)), (Some(5), None));
-        file.reopened(2, 9);
+        assert!(file.reopened(2, 9) && !file.reopened(2, 10));
         assert!(!file.has_lost());
         file.locked(77);
-        file.reopened(3, 11);
+        assert!(file.reopened(3, 11));
         assert!(file.has_lost() && file.remote(3) == Some(11));
         assert!(file.unlocked(77) && !file.unlocked(77) && file.has_lost());
     }
 
     #[test]
     fn a_part_knows_what_is_in_it() {
+        let at = Instant::now();
         let line = |next| Line { name: Bounded::default(), next, ino: 0, kind: 0, entry: None };
         let part = Part {
             start: 0,
             lines: vec![line(10), line(7)],
             end: false,
             asked: Asked::default(),
+            at,
         };
         assert_eq!(part.from(0).map(<[_]>::len), Some(2));
         assert_eq!(part.from(10).map(<[_]>::len), Some(1));

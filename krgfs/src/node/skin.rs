@@ -280,7 +280,7 @@ impl Filesystem for Tree {
         let core = self.core.clone();
         self.core.open(&Who::of(req), ino, flags.0, move |result| {
             let (fh, how) = or_reply!(result, reply);
-            let file = core.backing_file(fh);
+            let file = core.backing_file(fh).filter(|f| f.may_be_backing());
             let backed =
                 file.and_then(|f| core.backings.opened(ino, || reply.open_backing(&f.fd)));
             match backed {
@@ -303,19 +303,21 @@ impl Filesystem for Tree {
         let name = or_reply!(name(file), reply);
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
         let op = Op::Create { dir, name, mode, umask, flags: flags as u32 };
-        let (core, life) = (self.core.clone(), self.core.life());
-        let asked = core.asked();
-        self.core.ask(&Who::of(req), op, &[], move |result| match result {
+        let (core, asked, who) = (self.core.clone(), self.core.asked(), Who::of(req));
+        let (opening, dir) = (core.opening(&who, flags), core.inodes.key(parent));
+        self.core.ask(&who, op, &[], move |result| match result {
             Ok((Answer::Created { entry, opened }, _)) => {
                 let number = core.inodes.told(&entry);
                 let fresh = flags & libc::O_EXCL != 0 && entry.watched;
                 core.inodes.set_plain(number, fresh, core.inodes.changes(number));
-                match core.created(number, entry.handle.clone(), flags, life, &opened) {
+                let news = core.is_news(asked, entry.key);
+                match core.created(number, entry.handle.clone(), opening, &opened, news) {
                     Ok((fh, how)) => {
                         let (_, ttl) = core.ttls(&entry, asked);
+                        let ttl = if core.is_news(asked, dir) { ttl } else { Duration::ZERO };
                         let attr = file_attr(number, &entry.attr);
                         let of = generation(&entry.handle);
-                        let file = core.backing_file(fh);
+                        let file = core.backing_file(fh).filter(|f| f.may_be_backing());
                         let backed = file.and_then(|f| {
                             core.backings.opened(number, || reply.open_backing(&f.fd))
                         });
@@ -627,12 +629,18 @@ impl Filesystem for Tree {
     ) {
         let source = or_reply!(self.core.opens.file(fh_in.0).ok_or(Errno::EBADF), reply);
         let who = Who::anybody(req);
-        self.core.with_open(&who, &source, move |core, from| {
-            let from = or_reply!(from, reply);
-            let op = move |to| Op::Copy { from, from_offset, to, to_offset, len };
-            core.ask_open(&who, fh_out, op, Bytes::new(), DISK_DEADLINE, |result| match result {
-                Ok((Answer::Written { bytes, .. }, _)) => reply.written(bytes),
-                other => reply.error(unexpected(other)),
+        let done = move |result| match result {
+            Ok((Answer::Written { bytes, .. }, _)) => reply.written(bytes),
+            other => reply.error(unexpected(other)),
+        };
+        // What has been written to the source is there when it is copied.
+        self.core.behind.barrier(&self.core, source.ino, move |core| {
+            core.with_open(&who, &source, move |core, from| match from {
+                Ok(from) => {
+                    let op = move |to| Op::Copy { from, from_offset, to, to_offset, len };
+                    core.ask_open(&who, fh_out, op, Bytes::new(), DISK_DEADLINE, done);
+                }
+                Err(e) => done(Err(e)),
             });
         });
     }
