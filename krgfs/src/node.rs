@@ -11,6 +11,7 @@ mod listings;
 mod news;
 mod opens;
 mod skin;
+mod touched;
 
 pub use skin::Tree;
 

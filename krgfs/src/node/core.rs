@@ -7,6 +7,7 @@ use super::inodes::Inodes;
 use super::listings::Listings;
 use super::news::News;
 use super::opens::{Asked, OpenFile, Opens};
+use super::touched::{self, Touched};
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileHandle, INodeNo, Notifier, Request};
 use krg_faf::bytes::Name;
@@ -51,6 +52,8 @@ pub struct Core {
     pub behind: Behind,
     /// Directories that were just read.
     pub listings: Listings,
+    /// What was changed here of late.
+    pub touched: Touched,
     /// What the kernel reads and writes by itself.
     pub backings: Backings,
     procfs: &'static Procfs,
@@ -100,6 +103,7 @@ impl Core {
             lock_owners,
             behind: Behind::default(),
             listings: Listings::default(),
+            touched: Touched::default(),
             backings,
             procfs,
             news,
@@ -159,6 +163,7 @@ impl Core {
     ) {
         let Some(client) = self.client.get() else { return done(Err(Errno::EHOSTDOWN)) };
         let edits = op.changes();
+        let subjects = touched::subjects(&op);
         if edits {
             self.listings.edited();
         }
@@ -174,6 +179,9 @@ impl Core {
         let done = move |reply: krg_faf::client::Reply| {
             if edits {
                 core.listings.edited();
+            }
+            if !subjects.is_empty() {
+                core.touched.add(&subjects);
             }
             done(reply.map_err(Errno::from_i32));
         };
@@ -384,7 +392,8 @@ impl Core {
 
     /// For what is asked now.
     pub fn asked(&self) -> Asked {
-        Asked { notices: self.news.count(), writes: self.behind.now() }
+        let (notices, writes) = (self.news.count(), self.behind.now());
+        Asked { notices, writes, touched: self.touched.count() }
     }
 
     /// Has nothing been told of this file or directory since?

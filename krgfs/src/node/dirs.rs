@@ -5,7 +5,7 @@ use super::core::{Core, Result, Who, unexpected};
 use super::generation;
 use super::opens::{Asked, OpenDir, Part};
 use fuser::{Errno, FileHandle, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
-use krg_faf::op::{Answer, Line, Listed, Op};
+use krg_faf::op::{Answer, Entry, Handle, Key, Line, Listed, Op};
 use krg_types::limits::DIR_BYTES_MAX;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -100,6 +100,18 @@ impl Core {
         reply.ok();
     }
 
+    /// Has a line's name, or its file, been changed since it was read?
+    fn is_old(
+        &self,
+        part: &Part,
+        (dir, key): &(Arc<Handle>, Key),
+        line: &Line,
+        entry: &Entry,
+    ) -> bool {
+        !self.is_news(part.asked, *key)
+            || self.touched.since(part.asked.touched, dir, line.name.as_slice(), &entry.handle)
+    }
+
     /// The same with attributes: the kernel then knows these files.
     pub fn fill_plus(
         &self,
@@ -110,9 +122,11 @@ impl Core {
     ) {
         let age = part.age(Instant::now());
         let news = self.is_news(part.asked, self.inodes.key(ino));
+        let dir = (self.handle(ino).unwrap_or_default(), self.inodes.key(ino));
         for line in part.from(offset as i64).unwrap_or_default() {
             let next = line.next as u64;
-            let full = match &line.entry {
+            let entry = line.entry.as_ref().filter(|entry| !self.is_old(part, &dir, line, entry));
+            let full = match entry {
                 Some(entry) => {
                     let number = self.inodes.told(entry);
                     let attr = self.attr_of(number, &entry.attr, part.asked);

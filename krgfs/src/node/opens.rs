@@ -153,6 +153,8 @@ pub struct Asked {
     pub notices: u64,
     /// Which writes had been answered, as `Behind` counts them.
     pub writes: u64,
+    /// What had been changed here, as `Touched` counts it.
+    pub touched: u64,
 }
 
 /// A part of a directory, read but not yet asked for.
