@@ -77,13 +77,10 @@ pub fn set_time(time: TimeOrNow) -> SetTime {
     let TimeOrNow::SpecificTime(time) = time else { return SetTime::Now };
     SetTime::At(match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => Moment { s: after.as_secs() as i64, ns: after.subsec_nanos() },
+        // fuser has taken the nanoseconds away from the seconds that the kernel adds them to.
         Err(e) => {
             let before = e.duration();
-            let (s, ns) = (before.as_secs() as i64, before.subsec_nanos());
-            match ns {
-                0 => Moment { s: -s, ns: 0 },
-                ns => Moment { s: -s - 1, ns: 1_000_000_000 - ns },
-            }
+            Moment { s: -(before.as_secs() as i64), ns: before.subsec_nanos() }
         }
     })
 }
@@ -109,8 +106,21 @@ mod tests {
     fn times_before_1970_with_a_fraction_come_through() {
         for (s, ns) in [(0, 0), (5, 7), (-1, 0), (-1, 500_000_000), (-86_400, 1)] {
             let moment = Moment { s, ns };
-            let set = set_time(TimeOrNow::SpecificTime(time(moment)));
-            assert_eq!(set, SetTime::At(moment));
+            // As fuser makes it of what the kernel says.
+            let whole = Duration::from_secs(s.unsigned_abs());
+            let part = Duration::from_nanos(ns.into());
+            let said = match s >= 0 {
+                true => SystemTime::UNIX_EPOCH + whole + part,
+                false => SystemTime::UNIX_EPOCH - whole - part,
+            };
+            assert_eq!(set_time(TimeOrNow::SpecificTime(said)), SetTime::At(moment));
+            // And what the kernel is told, fuser takes for what it is.
+            let told = time(moment).duration_since(SystemTime::UNIX_EPOCH);
+            let told = match &told {
+                Ok(after) => after.as_nanos() as i128,
+                Err(before) => -(before.duration().as_nanos() as i128),
+            };
+            assert_eq!(told, i128::from(s) * 1_000_000_000 + i128::from(ns));
         }
     }
 
