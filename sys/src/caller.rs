@@ -33,7 +33,13 @@ impl Asker {
 
     /// Does a signal wait for it that will end it?
     pub fn is_interrupted(&self, procfs: &Procfs) -> bool {
-        self.status(procfs).is_some_and(|status| has_signal(&status))
+        self.status(procfs).is_some_and(|status| has_signal(&status, true))
+    }
+
+    /// Does a signal wait for it that will end it or be handled? For who waits for something that
+    /// may never come: the kernel makes the call anew after a handler that wants that.
+    pub fn is_signalled(&self, procfs: &Procfs) -> bool {
+        self.status(procfs).is_some_and(|status| has_signal(&status, false))
     }
 
     /// Does it wait in a system call that is to make a new name, other than open(2)? The look-up
@@ -101,13 +107,14 @@ const STOPS: [u32; 5] = [18, 19, 20, 21, 22];
 /// The signal masks of proc_pid_status(5): pending for the thread or the process, and of those
 /// the ones that are blocked, ignored, or have a handler: after a handler the call goes on, as it
 /// would on a /proc that does not wait.
-fn has_signal(status: &str) -> bool {
+fn has_signal(status: &str, goes_on: bool) -> bool {
     let mask = |key: &str| {
         let field = status_field(status, key).unwrap_or_default();
         u64::from_str_radix(field, 16).unwrap_or(0)
     };
     let stops = STOPS.iter().fold(0, |bits, n| bits | 1u64 << (n - 1));
-    let kept = mask("SigBlk:") | mask("SigIgn:") | mask("SigCgt:") | stops;
+    let handled = if goes_on { mask("SigCgt:") } else { 0 };
+    let kept = mask("SigBlk:") | mask("SigIgn:") | handled | stops;
     (mask("SigPnd:") | mask("ShdPnd:")) & !kept != 0
 }
 
@@ -136,16 +143,18 @@ mod tests {
     #[test]
     fn a_signal_counts_if_it_will_end_the_process() {
         let status = |pending: &str, shared: &str, blocked: &str, ignored: &str| {
-            has_signal(&format!(
+            let masks = format!(
                 "SigPnd:\t{pending}\nShdPnd:\t{shared}\nSigBlk:\t{blocked}\nSigIgn:\t{ignored}\n"
-            ))
+            );
+            has_signal(&masks, true)
         };
         assert!(!status("0000000000000000", "0000000000000000", "0", "0"));
         assert!(status("0000000000000100", "0", "0", "0"), "SIGKILL");
         assert!(status("0", "0000000000000002", "0", "0"), "SIGINT");
         assert!(!status("0", "2", "2", "0") && !status("0", "2", "0", "2"));
         assert!(!status("0", "0000000000080000", "0", "0"), "SIGTSTP");
-        assert!(!has_signal("ShdPnd:\t2\nSigCgt:\t2\n"), "it has a handler");
-        assert!(!has_signal(""));
+        let handled = "ShdPnd:\t2\nSigCgt:\t2\n";
+        assert!(!has_signal(handled, true) && has_signal(handled, false), "it has a handler");
+        assert!(!has_signal("", true));
     }
 }

@@ -291,9 +291,9 @@ impl Who {
         Who { named: false, ..Who::of(req) }
     }
 
-    /// Has it been told to end?
-    pub fn is_interrupted(&self, core: &Core) -> bool {
-        self.asker.is_interrupted(core.procfs)
+    /// Is it to stop waiting for something that may never come?
+    pub fn is_signalled(&self, core: &Core) -> bool {
+        self.asker.is_signalled(core.procfs)
     }
 }
 
@@ -332,9 +332,13 @@ impl Events for Feed {
         let Some(core) = self.0.upgrade() else { return };
         core.inodes.name_root(&root);
         core.watched.store(root.watched, Ordering::Release);
-        // Nobody has told meanwhile what changed.
-        core.news.note(&Notice::Everything);
-        core.everything_changed();
+        // At first there is nothing to be old; and a word about the root would make the kernel drop
+        // its attributes that are on their way: it would take the root for nobody's.
+        if core.life() > 1 || resumed {
+            // Nobody has told meanwhile what changed.
+            core.news.note(&Notice::Everything);
+            core.everything_changed();
+        }
         if !resumed {
             core.behind.all_recalled();
         }

@@ -382,7 +382,7 @@ impl Core {
             }
             // Nobody tells when a process of the other node gives its lock up.
             sleep_until(Instant::now() + pause).await;
-            if who.is_interrupted(self) {
+            if who.is_signalled(self) {
                 return Err(Errno::EINTR);
             }
             pause = (pause * 2).min(LOCK_PAUSE_MAX);
