@@ -253,6 +253,9 @@ pub enum Op {
     Forget { keys: Vec<Key> },
     /// `Done`: the client has no write under way to this file, and will wait for each from now on.
     Returned { file: Key },
+    /// `Written`: as `Write`, but to its place also in a file that was opened to append. So the
+    /// client's kernel writes what was written to a mapping.
+    WriteAt { open: OpenId, offset: u64 },
 }
 
 impl Op {
@@ -271,6 +274,7 @@ impl Op {
             | Op::SetXattr { .. }
             | Op::RemoveXattr { .. }
             | Op::Write { .. }
+            | Op::WriteAt { .. }
             | Op::Allocate { .. }
             | Op::Copy { .. } => true,
             Op::Open { flags, .. } | Op::Reopen { flags, .. } => {

@@ -241,6 +241,7 @@ impl Turn<'_> {
             }
             Op::Read { open, offset, size } => self.read(open, offset, size, out),
             Op::Write { open, offset } => self.write(open, offset, data),
+            Op::WriteAt { open, offset } => self.write_at(open, offset, data),
             Op::Close { open, owner } => self.close(open, owner),
             Op::Sync { open, data_only } => self.sync(open, data_only),
             Op::OpenDir { dir, bytes } => self.open_dir(&dir, bytes, out),

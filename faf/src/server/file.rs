@@ -10,7 +10,7 @@ use krg_sys::cred::ActingAs;
 use krg_sys::file_handle;
 use krg_sys::statx::{Stat, statx};
 use krg_types::limits::COPY_BYTES_MAX;
-use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate, openat};
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, copy_file_range, fallocate, fcntl, openat};
 use nix::sys::stat::Mode;
 use nix::sys::uio::{pread, pwrite};
 use nix::unistd::{Whence, fdatasync, fsync, ftruncate, lseek64};
@@ -225,6 +225,22 @@ impl Turn<'_> {
         let end = lseek64(&open.fd, 0, Whence::SeekCur)?;
         self.written(&open);
         Ok(Answer::Written { bytes, end: Some(end as u64) })
+    }
+
+    pub(super) fn write_at(&self, open: OpenId, offset: u64, data: &[u8]) -> io::Result<Answer> {
+        let appending = self.session.get(open)?;
+        if !appending.append {
+            return self.write(open, offset, data);
+        }
+        let _as = ActingAs::enter(&appending.caller)?;
+        let _place = appending.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let flags = OFlag::from_bits_retain(fcntl(&appending.fd, FcntlArg::F_GETFL)?);
+        // With that flag pwrite(2) appends, wherever it is told to write.
+        fcntl(&appending.fd, FcntlArg::F_SETFL(flags - OFlag::O_APPEND))?;
+        let bytes = write_all(data, offset, |piece, at| pwrite(&appending.fd, piece, at));
+        fcntl(&appending.fd, FcntlArg::F_SETFL(flags))?;
+        self.written(&appending);
+        Ok(Answer::Written { bytes: bytes?, end: None })
     }
 
     pub(super) fn close(&self, id: OpenId, owner: Option<u64>) -> io::Result<Answer> {

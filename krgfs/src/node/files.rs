@@ -26,6 +26,15 @@ pub struct Opening {
     recalls: u64,
 }
 
+/// Where a write goes that the kernel says a place for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// To the end, if the file was opened so; else there.
+    OfFile,
+    /// There: it was written to a mapping.
+    OfMapping,
+}
+
 impl Core {
     /// Opens a file; the kernel may go on using what it has of it if the flags say so.
     pub fn open(
@@ -198,10 +207,14 @@ impl Core {
         self: &Arc<Self>,
         who: &Who,
         fh: FileHandle,
-        offset: u64,
+        (offset, place): (u64, Place),
         data: &[u8],
         done: impl FnOnce(Result<u32>) + Send + 'static,
     ) {
+        let op = move |open| match place {
+            Place::OfFile => Op::Write { open, offset },
+            Place::OfMapping => Op::WriteAt { open, offset },
+        };
         let file = match self.file(fh).and_then(|file| file.failure.take().map(|()| file)) {
             Ok(file) => file,
             Err(e) => return done(Err(e)),
@@ -211,8 +224,7 @@ impl Core {
         match open {
             Some(open) if file.may_lag() && self.behind.begin(file.ino, offset, bytes) => {
                 let core = self.clone();
-                let op = Op::Write { open, offset };
-                self.ask(&who.gone_on(), op, &[data], move |reply| {
+                self.ask(&who.gone_on(), op(open), &[data], move |reply| {
                     match reply {
                         Ok((Answer::Written { bytes: n, .. }, _)) if n as usize == bytes => {}
                         // The next write tells why, if that is how the disk is.
@@ -231,11 +243,10 @@ impl Core {
             // What is there is sent from where it is; to wait for others it is kept.
             Some(open) if self.behind.is_clear(file.ino) => {
                 let done = self.written(file.ino, offset, done);
-                self.ask(who, Op::Write { open, offset }, &[data], done);
+                self.ask(who, op(open), &[data], done);
             }
             _ => {
                 let data = Bytes::copy_from_slice(data);
-                let op = move |open| Op::Write { open, offset };
                 let done = self.written(file.ino, offset, done);
                 self.ask_open(who, fh, op, data, super::core::DEADLINE, done);
             }

@@ -3,6 +3,7 @@
 
 use super::convert::{device_in, file_attr, nobody, nothing, set_time};
 use super::core::{ABSENT_TTL, ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, Result, Who, unexpected};
+use super::files::Place;
 use super::{capabilities, generation};
 use bytes::Bytes;
 use fuser::{
@@ -360,12 +361,14 @@ impl Filesystem for Tree {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.core.write(&Who::anybody(req), fh, offset, data, move |result| match result {
+        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let at = (offset, if mapped { Place::OfMapping } else { Place::OfFile });
+        self.core.write(&Who::anybody(req), fh, at, data, move |result| match result {
             Ok(bytes) => reply.written(bytes),
             Err(e) => reply.error(e),
         });
