@@ -370,6 +370,12 @@ impl Core {
         }
     }
 
+    /// Goes on when the kernel knows that this is old.
+    pub fn once_told(&self, stale: Stale, work: impl FnOnce() + Send + 'static) {
+        self.tell_kernel(stale);
+        self.tell_kernel(Stale::Then(Box::new(work)));
+    }
+
     /// What the kernel has is old: it is told from a thread that has nothing else to do.
     pub fn tell_kernel(&self, stale: Stale) {
         let _ = self.stale.send(stale);
@@ -423,12 +429,15 @@ impl Core {
 }
 
 /// What of the kernel's is old.
-#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Stale {
     /// The content and the attributes of a file.
     Inode(INodeNo),
+    /// Its attributes only.
+    Attr(INodeNo),
     /// A name of a directory, and what is known of the directory.
     Name(INodeNo, Name),
+    /// To be done when the kernel knows of all that.
+    Then(Box<dyn FnOnce() + Send>),
 }
 
 /// Tells the kernel what is old, until the mount ends. It may wait for what the kernel has to
@@ -438,6 +447,8 @@ pub fn tell_kernel(stale: &Receiver<Stale>, kernel: &Notifier) {
         // What the kernel does not have is of no interest to it (ENOENT).
         match stale {
             Stale::Inode(ino) => drop(kernel.inval_inode(ino, 0, 0)),
+            Stale::Attr(ino) => drop(kernel.inval_inode(ino, -1, 0)),
+            Stale::Then(work) => work(),
             Stale::Name(dir, name) => {
                 let _ = kernel.inval_entry(dir, OsStr::from_bytes(name.as_slice()));
                 // Its attributes only.

@@ -63,7 +63,13 @@ impl Core {
             core.ask(&who, op, &[], move |reply| match reply {
                 Ok((Answer::Opened(opened), bytes)) => {
                     let first = (want > 0).then_some((bytes, want));
-                    done(opener.opened(ino, handle, opening, moment, &opened, first));
+                    let size = opener.inodes.size(ino);
+                    let result = opener.opened(ino, handle, opening, moment, &opened, first);
+                    if size == Some(opened.attr.size) || opener.is_local() {
+                        return done(result);
+                    }
+                    // Else the kernel would not read beyond the end that it knows.
+                    opener.once_told(Stale::Attr(ino), move || done(result));
                 }
                 other => done(Err(unexpected(other))),
             });
@@ -353,6 +359,15 @@ impl Core {
             file.locked(lock.owner);
             self.lock_owners.add(file.ino, lock.owner);
         }
+        // What others have written under the lock before is to be seen under it.
+        file.forget_first();
+        let (core, ino) = (self.clone(), file.ino);
+        let done = move |result: Result<()>| match result {
+            Ok(()) if lock.kind != LockKind::Unlock && !core.is_local() => {
+                core.once_told(Stale::Inode(ino), move || done(result));
+            }
+            result => done(result),
+        };
         match waits {
             None => self.try_lock(who, fh, lock, done),
             Some(runtime) => {
@@ -433,8 +448,12 @@ impl Core {
         let op = Op::GetAttr { file: (*handle).clone(), open };
         let who = *who;
         self.behind.barrier(self, ino, move |core| {
-            core.ask(&who, op, &[], |reply| match reply {
-                Ok((Answer::Attr(attr), _)) => done(Ok(attr)),
+            let known = core.clone();
+            core.ask(&who, op, &[], move |reply| match reply {
+                Ok((Answer::Attr(attr), _)) => {
+                    known.inodes.set_size(ino, attr.size);
+                    done(Ok(attr));
+                }
                 other => done(Err(unexpected(other))),
             });
         });

@@ -189,6 +189,13 @@ impl Inodes {
         self.table().inodes.get(&ino.0).map_or(0, |i| i.key)
     }
 
+    /// The kernel is told that it is this long.
+    pub fn set_size(&self, ino: INodeNo, size: u64) {
+        if let Some(inode) = self.table().inodes.get_mut(&ino.0) {
+            inode.size = size;
+        }
+    }
+
     /// How long it was when it was last looked at.
     pub fn size(&self, ino: INodeNo) -> Option<u64> {
         self.table().inodes.get(&ino.0).map(|i| i.size)

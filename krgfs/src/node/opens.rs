@@ -135,6 +135,11 @@ impl OpenFile {
         Some(first.bytes.slice(start..end.min(first.bytes.len())))
     }
 
+    /// What is read now has to be what is there now.
+    pub fn forget_first(&self) {
+        lock(&self.first).take();
+    }
+
     /// Somebody has locked something.
     pub fn locked(&self, owner: u64) {
         lock(&self.owners).insert(owner);
