@@ -1,6 +1,8 @@
 //! What the tests of the whole share: the programs as built, a lab that ends with its test, and
 //! one way to skip.
 
+pub mod checks;
+pub mod hand;
 pub mod load;
 pub mod storms;
 pub mod talk;
@@ -19,6 +21,11 @@ pub fn bin_dir() -> PathBuf {
     let dir = deps.parent().expect("deps/ is in the build's folder").to_owned();
     assert!(dir.join("krg").exists(), "{}: krg is not built (cargo build)", dir.display());
     dir
+}
+
+/// Where scripts/setup.sh puts a suite.
+pub fn suite(name: &str) -> PathBuf {
+    bin_dir().join("../tools/bin").join(name)
 }
 
 /// A command of the project.
@@ -51,6 +58,8 @@ pub enum Need {
     Fuse,
     /// A program on the PATH.
     Tool(&'static str),
+    /// A suite for file systems, built by scripts/setup.sh.
+    Suite(&'static str),
 }
 
 /// What every lab needs.
@@ -62,11 +71,13 @@ impl Need {
             Need::Root => can_unshare(),
             Need::Fuse => std::fs::OpenOptions::new().read(true).open("/dev/fuse").is_ok(),
             Need::Tool(name) => on_path(name),
+            Need::Suite(name) => suite(name).exists(),
         };
         (!has).then(|| match self {
             Need::Root => "needs root".to_owned(),
             Need::Fuse => "needs /dev/fuse".to_owned(),
             Need::Tool(name) => format!("needs {name} (scripts/setup.sh test installs it)"),
+            Need::Suite(name) => format!("needs {name} (scripts/setup.sh test builds it)"),
         })
     }
 }
@@ -173,6 +184,20 @@ impl Lab {
     #[track_caller]
     pub fn view(&self, node: u32, line: &str) -> Said {
         self.exec(node, &["krg", "exec", "--", "sh", "-c", line])
+    }
+
+    /// Where a node's file is, as the host sees it.
+    #[track_caller]
+    pub fn path(&self, node: u32, path: &str) -> PathBuf {
+        talk::path_in(&self.name, node, path).expect("the node is up")
+    }
+
+    /// Puts a program of the host's on a node's PATH.
+    #[track_caller]
+    pub fn install(&self, node: u32, program: &std::path::Path) {
+        let name = program.file_name().and_then(OsStr::to_str).expect("it has a name");
+        let at = self.path(node, &format!("/usr/local/bin/{name}"));
+        std::fs::copy(program, at).expect("the program is copied");
     }
 
     /// `krg lab exec NODE --`, to be completed.

@@ -1,10 +1,7 @@
 //! The directory with an entry for each node, and the mounts in it that first uses make. One lab;
 //! a step that fails does not hide those after it.
 
-#[path = "tools/checks.rs"]
-mod checks;
-
-use checks::Checks;
+use krg_tests::checks::Checks;
 use krg_tests::{LAB, Lab, Said, can_run, within};
 use std::time::Duration;
 

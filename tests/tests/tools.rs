@@ -3,9 +3,10 @@
 //! not hide those after it.
 
 mod tools {
+    pub use krg_tests::checks;
+
     pub mod access;
     pub mod cast;
-    pub mod checks;
     pub mod exec;
     pub mod exporter;
     pub mod find;
