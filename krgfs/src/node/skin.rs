@@ -1,10 +1,14 @@
 //! The skin between the kernel's FUSE requests and a node's file server. Translates, decides
 //! nothing, and never waits: the answer goes to the kernel from the thread that receives it.
 
-use super::convert::{device_in, file_attr, nobody, nothing, set_time};
-use super::core::{ABSENT_TTL, ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, Result, Who, unexpected};
+mod answer;
+
+use super::capabilities;
+use super::convert::{device_in, file_attr, nobody, set_time};
+use super::core::{ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, Who, unexpected};
 use super::files::Place;
-use super::{capabilities, generation};
+use super::generation;
+use answer::{CAPABILITY, empty, lock, lock_type, name};
 use bytes::Bytes;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
@@ -12,8 +16,8 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use krg_faf::bytes::{Bounded, Name};
-use krg_faf::op::{Answer, Lock, LockKind, Op, SetAttr};
+use krg_faf::bytes::Bounded;
+use krg_faf::op::{Answer, Op, SetAttr};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -30,20 +34,6 @@ pub struct Tree {
     pub(super) runtime: Runtime,
 }
 
-/// What the kernel asks for before each first write.
-const CAPABILITY: &[u8] = b"security.capability";
-
-fn name(name: &OsStr) -> Result<Name> {
-    Name::new(name.as_bytes()).map_err(|e| Errno::from_i32(e.errno()))
-}
-
-fn empty(reply: ReplyEmpty) -> impl FnOnce(Result) + Send {
-    |result| match result {
-        Ok(_) => reply.ok(),
-        Err(e) => reply.error(e),
-    }
-}
-
 /// Goes on with the value, or answers with the errno.
 macro_rules! or_reply {
     ($value:expr, $reply:ident) => {
@@ -52,59 +42,6 @@ macro_rules! or_reply {
             Err(e) => return $reply.error(e),
         }
     };
-}
-
-impl Tree {
-    /// For what is answered by a file that was found or made.
-    fn entry(&self, dir: INodeNo, reply: ReplyEntry) -> impl FnOnce(Result) + Send + use<> {
-        let (core, asked) = (self.core.clone(), self.core.asked());
-        let dir = core.inodes.key(dir);
-        move |result| match result {
-            Ok((Answer::Entry(entry), _)) => {
-                let number = core.inodes.told(&entry);
-                let (name, ttl) = core.ttls(&entry, asked);
-                let name = if core.is_news(asked, dir) { name } else { Duration::ZERO };
-                let attr = core.attr_of(number, &entry.attr, asked);
-                reply.entry_with_ttls(&ttl, &name, &attr, generation(&entry.handle));
-            }
-            Ok((Answer::Absent { watched }, _)) => {
-                // Number 0: the kernel remembers that there is no such name.
-                match watched && core.is_news(asked, dir) {
-                    true => reply.entry(&ABSENT_TTL, &nothing(), fuser::Generation(0)),
-                    false => reply.error(Errno::ENOENT),
-                }
-            }
-            other => reply.error(unexpected(other)),
-        }
-    }
-
-    fn xattr(size: u32, reply: ReplyXattr) -> impl FnOnce(Result) + Send {
-        move |result| match result {
-            Ok((Answer::Data, bytes)) if size == 0 => reply.size(bytes.len() as u32),
-            Ok((Answer::Data, bytes)) if bytes.len() > size as usize => {
-                reply.error(Errno::ERANGE);
-            }
-            Ok((Answer::Data, bytes)) => reply.data(&bytes),
-            other => reply.error(unexpected(other)),
-        }
-    }
-}
-
-fn lock(owner: LockOwner, start: u64, end: u64, kind: i32) -> Lock {
-    let kind = match kind {
-        libc::F_RDLCK => LockKind::Read,
-        libc::F_WRLCK => LockKind::Write,
-        _ => LockKind::Unlock,
-    };
-    Lock { owner: owner.0, kind, start, end }
-}
-
-fn lock_type(kind: LockKind) -> i32 {
-    match kind {
-        LockKind::Read => libc::F_RDLCK,
-        LockKind::Write => libc::F_WRLCK,
-        LockKind::Unlock => libc::F_UNLCK,
-    }
 }
 
 impl Filesystem for Tree {
