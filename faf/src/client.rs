@@ -94,7 +94,7 @@ impl Client {
     ///
     /// # Errors
     /// When the root is gone.
-    pub fn local(server: Server, events: Arc<dyn Events>) -> io::Result<Arc<Client>> {
+    pub fn local(server: Arc<Server>, events: Arc<dyn Events>) -> io::Result<Arc<Client>> {
         let root = server.root()?;
         let local = Local::new(server, events.clone());
         let client = Client::new(Some(local), State::Down, events);

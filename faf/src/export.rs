@@ -9,7 +9,7 @@ mod rules;
 mod tree;
 
 pub use rules::Rules;
-pub use tree::{Child, Tree, change_key};
+pub use tree::{Child, Tree, change_key, mounts_seen};
 
 use crate::handle::Sealer;
 use crate::op::Handle;
@@ -61,7 +61,8 @@ impl Export {
         let stale = || io::Error::from_raw_os_error(libc::ESTALE);
         let tree = self.tree.load();
         let (mount, file) = match handle.as_slice() {
-            // The root, which a client knows before it has been told anything.
+            // The root, which a client knows before it has been told anything, and which stays
+            // what it calls the root whatever that is.
             [] => tree.root().clone(),
             _ => self.sealer.open(handle).ok_or_else(stale)?,
         };

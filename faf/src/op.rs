@@ -379,6 +379,9 @@ pub enum Notice {
     Everything,
     /// Another client opens a file: to be answered by `Returned`.
     Recall { file: Key },
+    /// The rules are others, and so may the root be: it is called this when it changes; `watched`
+    /// as in `Entry`.
+    Root { key: Key, watched: bool },
 }
 
 /// The bytes of a directory that may be asked for at once.

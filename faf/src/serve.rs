@@ -33,14 +33,14 @@ const STACK_BYTES: usize = 512 << 10;
 
 /// A file server's doors.
 pub struct Service {
-    server: Server,
+    server: Arc<Server>,
     cluster: Arc<str>,
     links: AtomicUsize,
 }
 
 impl Service {
     /// For the nodes of this cluster.
-    pub fn new(server: Server, cluster: Arc<str>) -> Arc<Service> {
+    pub fn new(server: Arc<Server>, cluster: Arc<str>) -> Arc<Service> {
         Arc::new(Service { server, cluster, links: AtomicUsize::new(0) })
     }
 

@@ -17,7 +17,7 @@ pub use session::{Open, Session, Sessions};
 use crate::bytes::Name;
 use crate::export::{Child, Export, Rules, Tree};
 use crate::handle::MountKey;
-use crate::op::{Answer, Attr, Caller, Entry, Handle, Key, Moment, Op, Request};
+use crate::op::{Answer, Attr, Caller, Entry, Handle, Key, Moment, Notice, Op, Request};
 use krg_sys::cred::{self, ActingAs};
 use krg_sys::statx::{Stat, Time, statx};
 use krg_sys::{ns, procfs};
@@ -57,7 +57,7 @@ impl Out {
 
 /// Answers for one export.
 pub struct Server {
-    export: Arc<Export>,
+    export: Export,
     sessions: Arc<Sessions>,
     watch: Arc<Watch>,
     leases: Leases,
@@ -101,7 +101,7 @@ fn reopen(fd: BorrowedFd<'_>, flags: i32) -> io::Result<OwnedFd> {
 
 impl Server {
     /// For this export.
-    pub fn new(export: Arc<Export>) -> Server {
+    pub fn new(export: Export) -> Server {
         let (sessions, watch) = (Arc::default(), Arc::default());
         Server { export, sessions, watch, leases: Leases::default() }
     }
@@ -141,16 +141,29 @@ impl Server {
         }
     }
 
-    /// Makes the tree anew, and has the clients look again.
+    /// Makes the tree anew, and tells the clients what is another one now. What they have open
+    /// stays open.
     ///
     /// # Errors
     /// As `Export::open`; everything then stays as it was.
     pub fn rebuild(&self, rules: Arc<Rules>) -> io::Result<()> {
+        let before = self.export.tree();
         self.export.rebuild(rules)?;
-        if !self.sessions.is_empty() {
-            self.watch.start(&self.export.tree(), &self.sessions);
+        if self.sessions.is_empty() {
+            return Ok(());
         }
-        self.sessions.everything();
+        let now = self.export.tree();
+        self.watch.start(&now, &self.sessions);
+        if before.rules() == now.rules() && before.root() == now.root() {
+            // Something was mounted or unmounted: whatever else they know is right still.
+            for (dir, name) in now.moved(&before) {
+                self.sessions.name(None, dir, name);
+            }
+            return Ok(());
+        }
+        let (mount, file) = now.root();
+        let (key, watched) = (now.change_key(*mount, file), self.watch.covers(*mount));
+        self.sessions.everything(Some(&Notice::Root { key, watched }));
         Ok(())
     }
 
@@ -189,7 +202,8 @@ impl Server {
     pub fn root(&self) -> io::Result<Entry> {
         let tree = self.export.tree();
         let (key, file) = tree.root();
-        let handle = self.export.sealer().seal(*key, file);
+        // It has no other name: so it is the root's also when that is another directory one day.
+        let handle = Handle::default();
         let root = self.export.find(&handle)?;
         let attr = attr_of(&tree, root.mount, &statx(root.fd.as_fd(), c"")?);
         let (key, watched) = (tree.change_key(*key, file), self.watch.covers(*key));
@@ -213,7 +227,11 @@ fn squashed(caller: Caller, squash: Option<(u32, u32)>) -> cred::Caller {
 
 impl Turn<'_> {
     fn perform(&self, op: Op, data: &[u8], out: &mut Out) -> io::Result<Answer> {
-        if self.tree.rules().read_only && op.changes() {
+        let rules = self.tree.rules();
+        if rules.off && !lets_go(&op) {
+            return Err(errno(libc::EACCES));
+        }
+        if rules.read_only && op.changes() {
             return Err(errno(libc::EROFS));
         }
         match op {
@@ -321,6 +339,14 @@ impl Turn<'_> {
         let (key, watched) = (self.key(child), self.server.watch.covers(child.mount));
         Ok(Entry { handle, attr: attr_of(&self.tree, child.mount, stat), key, watched })
     }
+}
+
+/// Does it only let go of something, or ask whether the server is there?
+fn lets_go(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Ping | Op::Close { .. } | Op::Unlock { .. } | Op::Returned { .. } | Op::Forget { .. }
+    )
 }
 
 /// What clients are told of a file.

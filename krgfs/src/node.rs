@@ -42,7 +42,7 @@ pub enum Source {
     /// Another node's server.
     Remote(Route),
     /// A server in this process: they are this node's own.
-    Own(Server),
+    Own(Arc<Server>),
 }
 
 /// Mounts the tree of `source` on `at`. Serving begins with `Session::spawn`; the mount

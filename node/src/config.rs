@@ -1,9 +1,13 @@
 //! The configuration file. Everything has a default; an unknown key is an error with its line.
 
+pub mod mfs;
+
+use crate::export;
 use crate::kerrighed::KerrighedNodes;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use krg_types::limits::{CLUSTER_NAME_BYTES_MAX, NODE_ID_MAX};
-use krg_types::{NodeId, mfs, view};
+use krg_types::{NodeId, view};
+use mfs::Mfs;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -57,14 +61,6 @@ pub struct View {
     pub forget_after_s: u64,
 }
 
-/// The file trees of the nodes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Mfs {
-    /// Where the directory with an entry for each node is mounted; empty: nowhere.
-    pub mount: PathBuf,
-}
-
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -87,12 +83,6 @@ impl Default for Config {
 impl Default for View {
     fn default() -> View {
         View { mount: view::USUAL.into(), forget_after_s: 60 }
-    }
-}
-
-impl Default for Mfs {
-    fn default() -> Mfs {
-        Mfs { mount: mfs::USUAL.into() }
     }
 }
 
@@ -133,7 +123,17 @@ impl Config {
         if let Some(at) = self.advertise.filter(|at| at.ip().is_unspecified() || at.port() == 0) {
             bail!("advertise = {at}: others cannot reach that");
         }
-        Ok(())
+        let rules = export::rules(self, &self.mfs, export::Whose::Others);
+        rules.map(drop).map_err(|why| anyhow!("[mfs] {why}"))
+    }
+
+    /// What only the machine it is for can tell, when krgd starts: later the processes of mounts
+    /// go on with what there is.
+    ///
+    /// # Errors
+    /// What is not there.
+    pub fn check_machine(&self) -> Result<()> {
+        export::is_there(&self.mfs).map_err(|why| anyhow!("[mfs] {why}"))
     }
 
     /// The number that a node which makes a cluster gives itself.
@@ -208,8 +208,15 @@ mod tests {
             "listen = \"nowhere\"",
             "[[peer]]\nid = 1\naddress = \"10.0.0.1:7600\"",
             "[[peer]]\nid = 2",
+            "[mfs]\nexport = \"srv\"",
+            "[mfs]\ndeny = [\"etc\"]",
+            "[mfs]\nexport = \"/srv\"\ndeny = [\"/srv\"]",
+            "[mfs]\nexport = \"/var/lib/krg\"",
+            "[mfs]\nroot_squash = 7",
         ] {
             assert!(Config::parse(text).is_err(), "{text}");
         }
+        let config = Config::parse("[mfs]\nexport = \"/krg-not-there\"").unwrap();
+        assert!(config.check_machine().unwrap_err().to_string().contains("[mfs] export"));
     }
 }

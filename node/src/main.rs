@@ -130,6 +130,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
     }
     let config = config::Config::load(args.config.as_deref())?;
     if args.check {
+        config.check_machine()?;
         print!("{}", wire::complete(config)?.to_toml()?);
         return Ok(0);
     }
@@ -140,6 +141,9 @@ fn run(args: Args) -> anyhow::Result<u8> {
             mount_node::run(&config, &path, node).map(|()| 0)
         }
         Some(Command::ServeFiles) => serve_files::run(&config).map(|()| 0),
-        _ => wire::run(wire::complete(config)?, args.config),
+        _ => {
+            config.check_machine()?;
+            wire::run(wire::complete(config)?, args.config)
+        }
     }
 }

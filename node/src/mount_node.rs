@@ -1,14 +1,13 @@
 //! The process of the mount of one node's file tree.
 
 use crate::config::Config;
-use crate::export;
+use crate::export::{self, Whose};
 use crate::member_feed::{self, Fed};
 use crate::mount_process as process;
 use anyhow::Result;
 use krg_cluster::Members;
 use krg_faf::client::{Destination, Route};
 use krg_faf::serve;
-use krg_faf::server::Server;
 use krg_krgfs::node::{self, Source};
 use krg_rpc::dial::Secure;
 use krg_rpc::peers::Peers;
@@ -27,7 +26,7 @@ pub fn run(config: &Config, at: &Path, node: NodeId) -> Result<()> {
     let source = runtime.block_on(async {
         let fed = member_feed::start(config).await?;
         if fed.members.own() == node {
-            let server = Server::new(Arc::new(export::open(config, &fed.identity)?));
+            let server = export::serve(config, &fed, Whose::Own).await?;
             return Ok(Source::Own(server));
         }
         anyhow::Ok(Source::Remote(route(&fed, node)))

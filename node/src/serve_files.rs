@@ -1,16 +1,14 @@
 //! The process that serves this node's files to the others.
 
 use crate::config::Config;
-use crate::export;
+use crate::export::{self, Whose};
 use crate::member_feed;
 use crate::mount_process as process;
 use crate::shutdown;
 use anyhow::{Context, Result};
 use krg_faf::serve::{self, Service};
-use krg_faf::server::Server;
 use krg_rpc::peers::Peers;
 use krg_types::mfs;
-use std::sync::Arc;
 use tokio::net::TcpListener;
 
 /// Serves until it is asked to end.
@@ -24,8 +22,8 @@ pub fn run(config: &Config) -> Result<()> {
 
 async fn serve(config: &Config) -> Result<()> {
     let fed = member_feed::start(config).await?;
-    let export = Arc::new(export::open(config, &fed.identity)?);
-    let service = Service::new(Server::new(export), fed.members.cluster());
+    let server = export::serve(config, &fed, Whose::Others).await?;
+    let service = Service::new(server, fed.members.cluster());
     let at = serve::door_beside(config.listen).context("no port is left beside `listen`")?;
     let listener = TcpListener::bind(at).await;
     let listener = listener.with_context(|| format!("cannot listen on {at} for files"))?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// It, and its only client.
 pub(super) struct Local {
-    server: Server,
+    server: Arc<Server>,
     session: Arc<Session>,
 }
 
@@ -22,7 +22,7 @@ thread_local! {
 }
 
 impl Local {
-    pub(super) fn new(server: Server, events: Arc<dyn Events>) -> Local {
+    pub(super) fn new(server: Arc<Server>, events: Arc<dyn Events>) -> Local {
         // Nobody else is here to be told from.
         let own = NodeId::new(1).map(|node| MemberId::new(node, 1)).unwrap_or_default();
         let (session, _) = server.join(own, 0);

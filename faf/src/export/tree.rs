@@ -1,27 +1,22 @@
 //! One making of the exported tree.
 
+mod build;
+
+pub use build::mounts_seen;
+
 use super::Rules;
+use crate::bytes::Name;
 use crate::handle::MountKey;
 use crate::op::Key;
-use krg_sys::fanotify;
 use krg_sys::file_handle::{self, FileHandle};
-use krg_sys::mount::{self, MountEntry, MsFlags};
-use krg_sys::ns::{self, Namespaces};
-use krg_sys::procfs;
-use krg_sys::statx::{Stat, statx};
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use krg_sys::statx::Stat;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
-use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
-
-/// Mounts of one tree. What is mounted beyond that is not seen.
-const MOUNTS_MAX: usize = 4096;
 
 /// The tree, and what is mounted in it.
 pub struct Tree {
@@ -43,6 +38,8 @@ struct Mount {
     device: u64,
     /// As fanotify tells of it; none if it cannot be watched.
     fsid: Option<u64>,
+    /// In which directory of the tree it is mounted, and under which name; the root is in none.
+    place: Option<(Key, Name)>,
 }
 
 /// A file that was found by its name.
@@ -62,13 +59,23 @@ impl Tree {
     /// EPERM without root; ENOENT when the exported directory is not there.
     pub fn build(rules: Arc<Rules>) -> io::Result<Tree> {
         // A thread can leave for another namespace, and nobody else of the process goes with it.
-        let built = std::thread::Builder::new().name("export".into()).spawn(|| build(rules))?;
+        let built =
+            std::thread::Builder::new().name("export".into()).spawn(|| build::build(rules))?;
         built.join().map_err(|_| io::Error::other("the export's thread panicked"))?
     }
 
     /// What holds for it.
-    pub fn rules(&self) -> &Rules {
+    pub fn rules(&self) -> &Arc<Rules> {
         &self.rules
+    }
+
+    /// Names that lead into a mount in this tree and not in the other, or the reverse.
+    pub fn moved(&self, other: &Tree) -> HashSet<(Key, Name)> {
+        let only = |one: &Tree, two: &Tree| {
+            let gone = one.mounts.iter().filter(|(key, _)| !two.mounts.contains_key(key));
+            gone.filter_map(|(_, m)| m.place.clone()).collect::<Vec<_>>()
+        };
+        only(self, other).into_iter().chain(only(other, self)).collect()
     }
 
     /// A descriptor in a mount, if it is there.
@@ -161,98 +168,4 @@ fn digest(text: &str) -> u64 {
 /// A number in the upper bits, where small inode numbers have none.
 fn spread(text: &str) -> u64 {
     digest(text) & !0xffff_ffff
-}
-
-fn build(rules: Arc<Rules>) -> io::Result<Tree> {
-    ns::unshare(Namespaces::MOUNT)?;
-    mount::make_private_recursive(Path::new("/"))?;
-    strip(&rules)?;
-    let denied = cover(&rules);
-    let namespace = File::open("/proc/thread-self/ns/mnt").or_else(|_| own_namespace())?;
-    let root = open_in_tree(&rules.root)?;
-    let root_stat = statx(root.as_fd(), c"")?;
-    let (root_handle, root_id) = file_handle::of(root.as_fd())?;
-    let mut tree = Tree {
-        rules,
-        mounts: HashMap::new(),
-        by_id: HashMap::new(),
-        denied,
-        root: (MountKey(0), root_handle),
-        _namespace: namespace.into(),
-    };
-    for entry in mount::mountinfo("thread-self")?.iter().take(MOUNTS_MAX) {
-        let nested = tree.rules.nested && entry.mount_point.starts_with(&tree.rules.root);
-        let id = entry.id as i32;
-        if !nested && id != root_id {
-            continue;
-        }
-        let Ok((key, mount)) = take(entry, &root_stat, id == root_id) else { continue };
-        tree.by_id.insert(id, key);
-        tree.mounts.insert(key, mount);
-    }
-    tree.root.0 = tree.key(root_id)?;
-    Ok(tree)
-}
-
-/// /proc may be covered by a view, or not be there.
-fn own_namespace() -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let proc = procfs::own()?.root();
-    let mode = nix::sys::stat::Mode::empty();
-    Ok(nix::fcntl::openat(proc.0, "thread-self/ns/mnt", flags, mode)?.into())
-}
-
-/// Takes out of the tree what shows no files.
-fn strip(rules: &Rules) -> io::Result<()> {
-    for entry in mount::mountinfo("thread-self")?.iter().rev() {
-        let files = mount::is_disk_type(&entry.fs_type) || entry.fs_type == "tmpfs";
-        if files || entry.mount_point == Path::new("/") || entry.mount_point == rules.root {
-            continue;
-        }
-        // Gone with the one it was in, or hidden below another.
-        if let Err(e) = mount::umount_detach(&entry.mount_point) {
-            tracing::debug!(path = %entry.mount_point.display(), error = %e, "stays mounted");
-        }
-    }
-    Ok(())
-}
-
-/// Covers what nobody may see; which directories those are.
-fn cover(rules: &Rules) -> HashSet<(u64, u64)> {
-    let mut denied = HashSet::new();
-    for path in &rules.deny {
-        let Ok(dir) = open_in_tree(path) else { continue };
-        if let Ok(stat) = statx(dir.as_fd(), c"") {
-            denied.insert((stat.dev, stat.ino));
-        }
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        if let Err(e) = mount::mount_fs("none", path, "tmpfs", flags, "mode=0,size=4k") {
-            tracing::debug!(path = %path.display(), error = %e, "not covered");
-        }
-    }
-    denied
-}
-
-fn open_in_tree(path: &Path) -> io::Result<OwnedFd> {
-    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC);
-    Ok(openat2(AT_FDCWD, path, how)?)
-}
-
-/// One line of the mount table, if it is what one sees at its place.
-fn take(entry: &MountEntry, root: &Stat, is_root: bool) -> io::Result<(MountKey, Mount)> {
-    let mut options = File::options();
-    options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY);
-    let fd: OwnedFd = options.open(&entry.mount_point)?.into();
-    let stat = statx(fd.as_fd(), c"")?;
-    let files = mount::is_disk_type(&entry.fs_type) || entry.fs_type == "tmpfs";
-    if stat.mount_id != u64::from(entry.id) || !(files || is_root) {
-        return Err(io::Error::from_raw_os_error(libc::ENOENT));
-    }
-    let id = nix::sys::statfs::fstatfs(&fd)?.filesystem_id();
-    let id = format!("{id:?}");
-    let place = format!("{id} {} {}", entry.mount_point.display(), entry.root.display());
-    let ino_offset = if stat.dev == root.dev { 0 } else { spread(&id) };
-    let fsid = fanotify::fsid(fd.as_fd()).ok();
-    let mount = Mount { fd, ino_offset, device: stat.dev, fsid };
-    Ok((MountKey(digest(&place)), mount))
 }

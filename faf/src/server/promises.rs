@@ -81,9 +81,11 @@ impl Promises {
         self.state().send(&Notice::Recall { file });
     }
 
-    /// Anything may have changed.
-    pub fn everything(&self) {
-        self.state().say(&Notice::Everything);
+    /// Anything may have changed; `how` is told with it.
+    pub fn everything(&self, how: Option<&Notice>) {
+        let mut state = self.state();
+        state.say(&Notice::Everything);
+        how.into_iter().for_each(|how| state.say(how));
     }
 }
 

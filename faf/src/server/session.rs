@@ -223,8 +223,8 @@ impl Sessions {
         }
     }
 
-    /// Tells all that anything may have changed.
-    pub fn everything(&self) {
-        self.others(None).iter().for_each(|s| s.promises.everything());
+    /// Tells all that anything may have changed, and perhaps how.
+    pub fn everything(&self, how: Option<&Notice>) {
+        self.others(None).iter().for_each(|s| s.promises.everything(how));
     }
 }

@@ -58,14 +58,14 @@ impl Watch {
                 Err(e) => return tracing::info!(error = %e, "changes are not watched"),
             },
         };
-        for (key, mount) in tree.mounts() {
-            if !state.mounts.contains(&key) {
-                match watcher.watch_file_system(mount) {
-                    Ok(()) => drop(state.mounts.insert(key)),
-                    Err(e) => tracing::info!(error = %e, "a file system is not watched"),
-                }
-            }
-        }
+        // Also those that were: what is mounted again at its place is not watched any more.
+        let watched = tree.mounts().filter_map(|(key, mount)| {
+            let done = watcher.watch_file_system(mount);
+            let done =
+                done.inspect_err(|e| tracing::info!(error = %e, "a file system is not watched"));
+            done.is_ok().then_some(key)
+        });
+        state.mounts = watched.collect();
     }
 
     fn begin(self: &Arc<Self>, sessions: &Arc<Sessions>) -> io::Result<Arc<Watcher>> {
@@ -133,7 +133,7 @@ fn tell(watcher: &Weak<Watcher>, sessions: &Sessions) {
             }
             Err(e) => {
                 tracing::error!(error = %e, "changes cannot be told any more");
-                return sessions.everything();
+                return sessions.everything(None);
             }
         }
     }
@@ -142,7 +142,7 @@ fn tell(watcher: &Weak<Watcher>, sessions: &Sessions) {
 fn pass_on(event: &Event, sessions: &Sessions) {
     if event.overflow {
         tracing::info!("more has changed than could be watched");
-        return sessions.everything();
+        return sessions.everything(None);
     }
     let named = Event::CREATE | Event::DELETE | Event::MOVED_FROM | Event::MOVED_TO;
     if let Some(dir) = &event.dir

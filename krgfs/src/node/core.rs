@@ -325,6 +325,12 @@ impl Events for Feed {
             }
             Notice::Everything => core.everything_changed(),
             Notice::Recall { file } => core.recalled(file),
+            Notice::Root { key, watched } => {
+                core.inodes.call_root(key);
+                core.watched.store(watched, Ordering::Release);
+                // What may be done is another thing now: who writes is to hear of it at once.
+                core.behind.all_recalled();
+            }
         }
     }
 

@@ -445,16 +445,29 @@ impl Core {
         };
         let life = self.life();
         let open = fh.and_then(|fh| self.opens.file(fh.0)).and_then(|f| f.remote(life));
-        let op = Op::GetAttr { file: (*handle).clone(), open };
+        let question = move |open| Op::GetAttr { file: (*handle).clone(), open };
         let who = *who;
         self.behind.barrier(self, ino, move |core| {
-            let known = core.clone();
-            core.ask(&who, op, &[], move |reply| match reply {
+            let asker = core.clone();
+            let attr = move |core: &Arc<Core>, reply: Result| match reply {
                 Ok((Answer::Attr(attr), _)) => {
-                    known.inodes.set_size(ino, attr.size);
-                    done(Ok(attr));
+                    core.inodes.set_size(ino, attr.size);
+                    Ok(attr)
                 }
-                other => done(Err(unexpected(other))),
+                other => Err(unexpected(other)),
+            };
+            core.ask(&who, question(open), &[], move |reply| {
+                // The kernel does not say that fstat(2) asks. What has no name any more, or none
+                // that may be seen, is still there for who has it open.
+                let stale = open.is_none() && reply.as_ref().is_err_and(|e| *e == Errno::ESTALE);
+                let of = || asker.opens.of(ino).and_then(|f| f.remote(life));
+                match stale.then(of).flatten() {
+                    Some(open) => {
+                        let core = asker.clone();
+                        asker.ask(&who, question(Some(open)), &[], move |r| done(attr(&core, r)));
+                    }
+                    None => done(attr(&asker, reply)),
+                }
             });
         });
     }

@@ -84,10 +84,17 @@ impl Inodes {
         let mut table = self.table();
         table.numbers.retain(|_, ino| *ino != ROOT);
         table.numbers.insert(Arc::new(root.handle.clone()), ROOT);
+        drop(table);
+        self.call_root(root.key);
+    }
+
+    /// What the server calls the root when it has changed.
+    pub fn call_root(&self, key: Key) {
+        let mut table = self.table();
         table.keys.retain(|_, ino| *ino != ROOT);
-        table.keys.insert(root.key, ROOT);
+        table.keys.insert(key, ROOT);
         if let Some(inode) = table.inodes.get_mut(&ROOT) {
-            inode.key = root.key;
+            inode.key = key;
         }
     }
 

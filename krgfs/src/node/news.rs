@@ -23,7 +23,7 @@ impl News {
         let key = match notice {
             Notice::Changed { file } | Notice::Recall { file } => Some(*file),
             Notice::Name { dir, .. } => Some(*dir),
-            Notice::Everything => None,
+            Notice::Everything | Notice::Root { .. } => None,
         };
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.len() == KEPT {

@@ -283,6 +283,15 @@ impl Opens {
         }
     }
 
+    /// Any that is open of a file. All are looked through for it.
+    pub fn of(&self, ino: INodeNo) -> Option<Arc<OpenFile>> {
+        let table = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        table.values().find_map(|open| match open {
+            Open::File(file) if file.ino == ino => Some(file.clone()),
+            _ => None,
+        })
+    }
+
     /// The directory with this number.
     pub fn dir(&self, fh: u64) -> Option<Arc<OpenDir>> {
         match self.get(fh)? {
@@ -322,6 +331,15 @@ mod tests {
         file.set_first(Bytes::from_static(b"abc"), 10, now);
         let later = Moment { edits: 1, ..now };
         assert_eq!(file.take_first(0, 3, later), None, "it may have changed");
+    }
+
+    #[test]
+    fn a_file_is_found_by_whoever_has_it_open() {
+        let opens = Opens::default();
+        let fh = opens.add_file(file()).unwrap();
+        assert!(opens.of(INodeNo(2)).is_some() && opens.of(INodeNo(3)).is_none());
+        opens.remove(fh);
+        assert!(opens.of(INodeNo(2)).is_none());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::convert::{device_in, file_attr, nobody, set_time};
 use super::core::{ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, Who, unexpected};
 use super::files::Place;
 use super::generation;
-use answer::{CAPABILITY, empty, lock, lock_type, name};
+use answer::{CAPABILITY, empty, is_closed, lock, lock_type, name};
 use bytes::Bytes;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
@@ -69,8 +69,8 @@ impl Filesystem for Tree {
                 let ttl = if news { ATTR_TTL } else { Duration::ZERO };
                 reply.attr(&ttl, &file_attr(ino, &attr));
             }
-            // `ls -l` shows a node that is down as a directory that nobody may enter.
-            Err(e) if ino == INodeNo::ROOT && e == Errno::EHOSTDOWN => {
+            // `ls -l` shows a node that is down, or lets nobody in, as a directory like that.
+            Err(e) if ino == INodeNo::ROOT && is_closed(e) => {
                 reply.attr(&Duration::ZERO, &nobody());
             }
             Err(e) => reply.error(e),

@@ -1,6 +1,7 @@
 //! The shared configuration, by hand.
 
 use super::{Answer, Answers, failed};
+use crate::export::{self, agreed::PREFIX};
 use crate::life::Station;
 use krg_meta::command::{Command, Reply};
 use krg_meta::published::View;
@@ -59,6 +60,13 @@ fn pairs(view: &View, key: &str, prefix: bool) -> Vec<wire::ConfigPair> {
 /// Sets a key or deletes it.
 pub async fn set(station: &Station, ask: wire::ConfigSetRequest) -> Answer<wire::ConfigSetReply> {
     config::check_key(&ask.key).map_err(Status::invalid_argument)?;
+    if let Some(value) = ask.value.as_deref().filter(|_| ask.key.starts_with(PREFIX)) {
+        let agreed = pairs(&station.meta.view(), PREFIX, true);
+        let agreed = agreed.into_iter().map(|pair| (pair.key, pair.value)).collect();
+        let own = station.home.identity().node;
+        let checked = export::check(&station.config, own, agreed, &ask.key, value);
+        checked.map_err(Status::invalid_argument)?;
+    }
     let limit = match ask.timeout_ms {
         0 => TIMEOUT_MS,
         ms => ms.min(TIMEOUT_MS_MAX),

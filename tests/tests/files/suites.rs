@@ -16,12 +16,10 @@ const TIME_UP: i32 = 124;
 
 /// All of it.
 pub fn all(checks: &mut Checks, lab: &Lab) {
-    for node in [1] {
-        lab.install(node, &suite("pjdfstest"));
-        lab.install(node, &suite("fsx"));
-        fs::write(lab.path(node, "/etc/pjdfstest.toml"), PJDFSTEST).expect("it is written");
-        fs::write(lab.path(node, "/etc/fsx.toml"), WEIGHTS).expect("it is written");
-    }
+    lab.install(1, &suite("pjdfstest"));
+    lab.install(1, &suite("fsx"));
+    fs::write(lab.path(1, "/etc/pjdfstest.toml"), PJDFSTEST).expect("it is written");
+    fs::write(lab.path(1, "/etc/fsx.toml"), WEIGHTS).expect("it is written");
     make(lab, "suites");
     checks.check("pjdfstest", || pjdfstest(lab));
     std::thread::scope(|scope| {

@@ -35,7 +35,7 @@ impl Tree {
         reply: ReplyEntry,
     ) -> impl FnOnce(Result) + Send + use<> {
         let (core, asked) = (self.core.clone(), self.core.asked());
-        let dir = core.inodes.key(dir);
+        let (in_root, dir) = (dir == INodeNo::ROOT, core.inodes.key(dir));
         move |result| match result {
             Ok((Answer::Entry(entry), _)) => {
                 let number = core.inodes.told(&entry);
@@ -45,8 +45,10 @@ impl Tree {
                 reply.entry_with_ttls(&ttl, &name, &attr, generation(&entry.handle));
             }
             Ok((Answer::Absent { watched }, _)) => {
-                // Number 0: the kernel remembers that there is no such name.
-                match watched && core.is_news(asked, dir) {
+                // Number 0: the kernel remembers that there is no such name. Not in the root: that
+                // may be another directory a moment later.
+                let keep = watched && !in_root;
+                match keep && core.is_news(asked, dir) {
                     true => reply.entry(&ABSENT_TTL, &nothing(), fuser::Generation(0)),
                     false => reply.error(Errno::ENOENT),
                 }
@@ -85,4 +87,9 @@ pub(super) fn lock_type(kind: LockKind) -> i32 {
         LockKind::Write => libc::F_WRLCK,
         LockKind::Unlock => libc::F_UNLCK,
     }
+}
+
+/// Is this what a node says, or what is said of it, that shows none of its files?
+pub(super) fn is_closed(errno: Errno) -> bool {
+    errno == Errno::EHOSTDOWN || errno == Errno::EACCES
 }

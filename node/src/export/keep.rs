@@ -1,0 +1,148 @@
+//! Keeps the tree that others see as it should be: with the rules that are wanted, and with what
+//! is mounted on this node.
+
+use krg_faf::export::{Rules, mounts_seen};
+use krg_faf::server::Server;
+use krg_sys::mount::{Changes, mountinfo};
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// After a tree was made for what was mounted, the next is not made within this.
+const PAUSE: Duration = Duration::from_millis(500);
+/// What could not be shown is tried again after this; the kernel tells of all other changes.
+const RETRY: Duration = Duration::from_secs(2);
+const LOOK_PERIOD: Duration = Duration::from_secs(600);
+/// Looking at the mount table takes one part in so many of a processor.
+const SHARE: u32 = 5;
+
+/// One server's.
+pub struct Keeper {
+    server: Arc<Server>,
+    wanted: Mutex<Wanted>,
+}
+
+/// What should be.
+struct Wanted {
+    rules: Arc<Rules>,
+    /// It could not be made so: the tree is as it was before.
+    failed: bool,
+}
+
+/// Says that something is not shown as it should be.
+pub fn refused(why: &str) {
+    tracing::warn!(%why, "/mfs: the tree that others see stays as it was, or closed");
+}
+
+impl Keeper {
+    /// For a server that was made just now, perhaps by other rules than are wanted.
+    pub fn new(server: Arc<Server>, rules: Rules) -> Keeper {
+        let failed = **server.export().tree().rules() != rules;
+        let wanted = Mutex::new(Wanted { rules: Arc::new(rules), failed });
+        Keeper { server, wanted }
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other rules hold from now on; bad ones do not.
+    pub fn want(&self, rules: Result<Rules, String>) {
+        let rules = match rules {
+            Ok(rules) => Arc::new(rules),
+            Err(why) => return refused(&why),
+        };
+        let mut wanted = self.wanted();
+        if wanted.rules == rules && !wanted.failed {
+            return;
+        }
+        wanted.failed = false;
+        wanted.rules = rules;
+        self.make(&mut wanted);
+    }
+
+    /// Makes the tree as it should be, or else as it was with what is mounted now: a disk that was
+    /// taken away is not to be held.
+    fn make(&self, wanted: &mut Wanted) {
+        let made = self.server.rebuild(wanted.rules.clone());
+        let Err(e) = made else {
+            wanted.failed = false;
+            return;
+        };
+        if !std::mem::replace(&mut wanted.failed, true) {
+            refused(&format!("{}: {e}", wanted.rules.root.display()));
+        }
+        let last = self.server.export().tree().rules().clone();
+        if last != wanted.rules
+            && let Err(e) = self.server.rebuild(last)
+        {
+            tracing::debug!(error = %e, "not made anew");
+        }
+    }
+
+    /// Follows the mount table on a thread of its own: it waits for as long as nothing is mounted.
+    ///
+    /// # Errors
+    /// When there is no thread.
+    pub fn follow(self: Arc<Self>, mut mounts: Mounts) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name("mounts".into());
+        thread.spawn(move || {
+            let Err(e) = self.keep_up(&mut mounts);
+            tracing::error!(error = %e, "what is mounted is not followed any more");
+        })?;
+        Ok(())
+    }
+
+    fn keep_up(&self, mounts: &mut Mounts) -> Result<Infallible, io::Error> {
+        loop {
+            let limit = if self.wanted().failed { RETRY } else { LOOK_PERIOD };
+            let told = mounts.changes.wait(limit)?;
+            let rules = self.wanted().rules.clone();
+            let began = Instant::now();
+            let differs = mounts.look(&rules)?;
+            let took = began.elapsed();
+            // A mount of krg's own, or of a container's /proc, is no reason to do anything.
+            if differs || !told && self.wanted().failed {
+                self.make(&mut self.wanted());
+                pause(PAUSE);
+            } else {
+                pause(took * (SHARE - 1));
+            }
+        }
+    }
+}
+
+/// What is mounted on this node, as far as a tree shows it.
+pub struct Mounts {
+    changes: Changes,
+    seen: u64,
+}
+
+impl Mounts {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// When there is no mount table.
+    pub fn new(rules: &Rules) -> io::Result<Mounts> {
+        let mut mounts = Mounts { changes: Changes::new()?, seen: 0 };
+        mounts.look(rules)?;
+        Ok(mounts)
+    }
+
+    /// Looks again; whether it is not as it was.
+    fn look(&mut self, rules: &Rules) -> io::Result<bool> {
+        let now = mounts_seen(rules, &mountinfo("self")?);
+        Ok(std::mem::replace(&mut self.seen, now) != now)
+    }
+}
+
+/// Lets time pass. What is told meanwhile is not lost.
+fn pause(time: Duration) {
+    let until = Instant::now() + time;
+    while let left = until.saturating_duration_since(Instant::now())
+        && !left.is_zero()
+    {
+        std::thread::park_timeout(left);
+    }
+}
