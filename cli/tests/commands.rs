@@ -38,6 +38,7 @@ fn no_daemon_is_said() {
         "setpe -r",
         "setpe -off",
         "mosctl whois",
+        "mosctl nomfs",
         "clusternode_num",
         "clusternode_getstate 1",
         "clustername",
@@ -108,7 +109,7 @@ fn bad_command_lines_ask_nothing() {
         ("clusternode_getstate 256", vec!["256"]),
         ("clusternode_getstate", vec!["<N>"]),
         ("mosctl isup 300", vec!["300"]),
-        ("mosctl getload", vec!["getload", "whois", "isup"]),
+        ("mosctl getload", vec!["getload", "whois", "isup", "nomfs"]),
         ("setpe -w -off", vec!["--off"]),
         ("setpe -f x", vec!["-w"]),
     ] {

@@ -30,6 +30,7 @@ Examples:
   sudo krg config set sched/policy balance
   sudo krg config set motd - < motd.txt           the last line end is not part of it
   sudo krg config set lock me --if-revision 0     only if the key is not there
+  sudo krg config set mfs/2/read_only true        keys of mfs/ are krg's own: see OPERATING
 
 Prints the revision.
 

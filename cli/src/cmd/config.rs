@@ -7,7 +7,8 @@ use crate::daemon::{self, AGREE_MAX};
 use crate::text::one_line;
 use anyhow::{Context, Result, anyhow, bail};
 use krg_rpc::proto::control::{
-    ConfigEvent, ConfigGetRequest, ConfigPair, ConfigReply, ConfigSetRequest, ConfigWatchRequest,
+    ConfigEvent, ConfigGetRequest, ConfigPair, ConfigReply, ConfigSetReply, ConfigSetRequest,
+    ConfigWatchRequest,
 };
 use krg_types::limits::{CONFIG_VALUE_BYTES_MAX, PROTOCOL_VERSION};
 use serde_json::{Value, json};
@@ -102,15 +103,19 @@ fn freshness(value: &mut Value, reply: &ConfigReply, revision: &str) {
     value["leader_age_ms"] = json!(reply.leader_age_ms);
 }
 
+/// Has a key set, or deleted.
+pub fn put(
+    key: String,
+    value: Option<String>,
+    if_revision: Option<u64>,
+) -> Result<ConfigSetReply> {
+    let (version, timeout_ms) = (PROTOCOL_VERSION, SET_MAX_MS);
+    let request = ConfigSetRequest { version, key, value, if_revision, timeout_ms };
+    daemon::ask(AGREE_MAX, async |mut krgd| krgd.config_set(request).await)
+}
+
 fn set(key: String, value: Option<String>, if_revision: Option<u64>) -> Result<u8> {
-    let request = ConfigSetRequest {
-        version: PROTOCOL_VERSION,
-        key: key.clone(),
-        value,
-        if_revision,
-        timeout_ms: SET_MAX_MS,
-    };
-    let reply = daemon::ask(AGREE_MAX, async |mut krgd| krgd.config_set(request).await)?;
+    let reply = put(key.clone(), value, if_revision)?;
     if !reply.done {
         match reply.revision {
             0 => eprintln!("krg: {key} is not there: nothing was changed"),

@@ -1,6 +1,6 @@
-//! `mosctl`: what MOSIX's command says about nodes.
+//! `mosctl`: what MOSIX's command says about nodes, and whom it lets at their files.
 
-use super::{nodemap, setpe};
+use super::{config, nodemap, setpe};
 use crate::daemon;
 use anyhow::{Result, anyhow, bail};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -9,7 +9,7 @@ use krg_types::{NodeId, NodeState};
 use std::ffi::OsString;
 use std::net::{IpAddr, ToSocketAddrs};
 
-/// Tells about nodes (MOSIX's mosctl).
+/// Tells about nodes, and lets others at this node's files or not (MOSIX's mosctl).
 #[derive(Parser)]
 #[command(name = "mosctl", version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
@@ -22,9 +22,12 @@ Examples:
   mosctl whois                This is MOSIX #1
   mosctl whois 10.0.0.32
   mosctl isup 3
+  sudo mosctl nomfs           the other nodes have nothing of /mfs/1 from now on
+  sudo mosctl mfs             and have it again
+  krg config list mfs/        how it stands: mfs/1/off
 
 Exit codes:
-  0  printed (isup: also `no`)
+  0  printed (isup: also `no`), or done
   1  it failed: the reason is on standard error
   2  the command line is wrong
 ";
@@ -42,6 +45,10 @@ enum Command {
         /// Its number [default: this node]
         id: Option<NodeId>,
     },
+    /// Give other nodes this node's files (sets mfs/ID/off to false)
+    Mfs,
+    /// Give other nodes none of this node's files (sets mfs/ID/off to true)
+    Nomfs,
     #[command(external_subcommand)]
     Unknown(Vec<OsString>),
 }
@@ -70,13 +77,23 @@ pub fn run(argv: Vec<OsString>) -> Result<u8> {
             println!("{}", if status.nodes.iter().any(up) { "yes" } else { "no" });
             Ok(0)
         }
+        Command::Mfs => refuse_files(false),
+        Command::Nomfs => refuse_files(true),
         Command::Unknown(words) => {
             let word = words.first().map(|w| w.to_string_lossy()).unwrap_or_default();
             eprintln!("mosctl: there is no `{word}` here; there are:");
             eprintln!("  mosctl whois [ID|IP|HOST]\n  mosctl isup [ID]");
+            eprintln!("  mosctl mfs\n  mosctl nomfs");
             Ok(2)
         }
     }
+}
+
+/// Both words are set, none is deleted: whatever is agreed for all nodes, this one does as told.
+fn refuse_files(off: bool) -> Result<u8> {
+    let key = format!("mfs/{}/off", daemon::status()?.node);
+    config::put(key, Some(off.to_string()), None)?;
+    Ok(0)
 }
 
 fn whois(status: &StatusReply, who: &str) -> Result<NodeId> {

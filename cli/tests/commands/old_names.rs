@@ -101,6 +101,22 @@ fn mosctl_tells_who_is_who() {
 }
 
 #[test]
+fn mosctl_refuses_files_and_gives_them_again() {
+    let krgd = krgd();
+    krgd.answer("config_set", Ok(ConfigSetReply { revision: 12, done: true }));
+    for (word, off) in [("nomfs", "true"), ("mfs", "false")] {
+        assert_eq!(krgd.run(&format!("mosctl {word}")).ok(), "", "MOSIX's said nothing either");
+        let asked = krgd.asked::<ConfigSetRequest>("config_set");
+        assert_eq!((asked.key.as_str(), asked.value.as_deref()), ("mfs/1/off", Some(off)));
+        assert_eq!(asked.if_revision, None);
+    }
+    let no: Result<ConfigSetReply, _> = Err(Status::permission_denied("only root may do this"));
+    krgd.answer("config_set", no);
+    krgd.run("mosctl nomfs").failed(1, &["only root"]);
+    krgd.run("mosctl nomfs 2").failed(2, &["2"]);
+}
+
+#[test]
 fn openssi_tells_numbers_states_and_names() {
     let krgd = krgd();
     assert_eq!(krgd.run("clusternode_num").ok(), "1\n");
