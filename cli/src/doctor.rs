@@ -13,6 +13,7 @@ mod probe;
 mod rights;
 mod table;
 mod tools;
+mod trees;
 
 use std::io::{IsTerminal, Write};
 
@@ -45,6 +46,7 @@ pub fn collect() -> Vec<Check> {
     let mut checks = kernel::checks(&mask);
     checks.extend(rights::checks(user, &mask));
     checks.extend(files::checks(user));
+    checks.extend(trees::checks(user, &mask));
     checks.extend(network::checks(user));
     checks.extend(tools::checks());
     checks.extend(machine::checks());
@@ -75,9 +77,20 @@ mod tests {
             assert!(!check.mend.is_empty(), "no mend for {check:?}");
         }
         let names: Vec<_> = checks.iter().map(|c| c.check.as_str()).collect();
-        for wanted in
-            ["kernel", "root", "fuse", "namespaces", "ip", "procps", "krgd", "view", "mfs"]
-        {
+        for wanted in [
+            "kernel",
+            "passthrough",
+            "root",
+            "fuse",
+            "file-handles",
+            "fanotify",
+            "namespaces",
+            "ip",
+            "procps",
+            "krgd",
+            "view",
+            "mfs",
+        ] {
             assert!(names.contains(&wanted), "{wanted} is not among {names:?}");
         }
     }

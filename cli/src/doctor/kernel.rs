@@ -40,10 +40,10 @@ const FEATURES: [Feature; 5] = [
         fallback: "pages are copied",
     },
     Feature {
-        name: "fuse-passthrough",
+        name: "passthrough",
         since: (6, 9),
-        gives: "a node's own files can be read at the speed of the disk",
-        fallback: "a node's own files are read through the file server",
+        gives: "/mfs: this node's own files are read at the speed of the disk",
+        fallback: "/mfs: this node's own files go through the process of their mount",
     },
     Feature {
         name: "pidns-pid-max",
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn names_are_those_that_the_kernel_wrappers_mask() {
         use krg_sys::feature::Feature as Wrapped;
-        for wrapped in [Wrapped::FuseReaddirplus, Wrapped::MountApi] {
+        for wrapped in [Wrapped::FuseReaddirplus, Wrapped::MountApi, Wrapped::FusePassthrough] {
             assert!(FEATURES.iter().any(|f| f.name == wrapped.name()), "{wrapped:?}");
         }
     }
