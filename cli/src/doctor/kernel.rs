@@ -43,7 +43,7 @@ const FEATURES: [Feature; 5] = [
         name: "passthrough",
         since: (6, 9),
         gives: "/mfs: this node's own files are read at the speed of the disk",
-        fallback: "/mfs: this node's own files go through the process of their mount",
+        fallback: "this node's own files in /mfs go through the process of their mount",
     },
     Feature {
         name: "pidns-pid-max",

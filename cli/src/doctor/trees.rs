@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 
 use krg_sys::fanotify::Watcher;
 use krg_sys::file_handle;
+use nix::errno::Errno;
 
 use super::check::Check;
 use super::kernel::Mask;
@@ -15,7 +16,7 @@ use super::rights::User;
 
 const HANDLES: &str = "file-handles";
 const FANOTIFY: &str = "fanotify";
-const OTHER_ROOT: &str = "krg config set mfs/N/export DIR (on ext4, xfs or btrfs; N: this node)";
+const OTHER_ROOT: &str = "krg config set mfs/N/export DIR (on ext4 or xfs; N: this node)";
 
 /// The checks of this file, on this machine.
 pub fn checks(user: User, mask: &Mask) -> Vec<Check> {
@@ -50,7 +51,7 @@ pub fn handles(named: Result<(), i32>, fs_type: &str) -> Check {
     match named {
         Ok(()) => Check::ok(HANDLES, format!("/mfs: files of / ({fs_type}) have handles")),
         Err(number) => {
-            let why = io::Error::from_raw_os_error(number);
+            let why = Errno::from_raw(number).desc();
             let what = format!(
                 "/mfs: files of / ({fs_type}) have no handles ({why}): \
                  no node has any of this node's files"
@@ -87,7 +88,7 @@ pub fn fanotify(told: Result<(), i32>, fs_type: &str, user: User, mask: &Mask) -
             without("no fanotify of file systems in this kernel", "")
         }
         Err(number) => {
-            let why = io::Error::from_raw_os_error(number);
+            let why = Errno::from_raw(number).desc();
             without(&format!("/ ({fs_type}) cannot be watched ({why})"), OTHER_ROOT)
         }
     }
