@@ -36,6 +36,8 @@ pub const ABSENT_TTL: Duration = NAME_TTL;
 pub const ATTR_TTL: Duration = Duration::from_secs(1);
 /// Forgotten files are told of so many at a time.
 const FORGETS: usize = 512;
+/// What `ls -l /mfs` asks of a root has to be said soon, by whatever is known.
+pub const ROOT_PATIENCE: Duration = Duration::from_millis(150);
 /// But what has to wait for a disk may.
 pub const DISK_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -57,6 +59,8 @@ pub struct Core {
     /// What the kernel reads and writes by itself.
     pub backings: Backings,
     procfs: &'static Procfs,
+    /// The root's attributes, as last heard.
+    root: Mutex<Option<Attr>>,
     /// What the server has told of.
     news: News,
     /// It tells of what the node's own processes change.
@@ -106,6 +110,7 @@ impl Core {
             touched: Touched::default(),
             backings,
             procfs,
+            root: Mutex::default(),
             news,
             watched,
             stale,
@@ -186,6 +191,21 @@ impl Core {
             done(reply.map_err(Errno::from_i32));
         };
         client.ask(ask, data, Box::new(done));
+    }
+
+    /// The root's attributes, as last heard.
+    pub fn root(&self) -> MutexGuard<'_, Option<Attr>> {
+        self.root.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does the server answer, as far as is known?
+    pub fn is_up(&self) -> bool {
+        self.client.get().is_some_and(|c| c.is_up())
+    }
+
+    /// How long somebody may wait for what else there is to say of a file.
+    pub fn patience(ino: INodeNo) -> Duration {
+        if ino == INodeNo::ROOT { ROOT_PATIENCE } else { DEADLINE }
     }
 
     /// Tells the server something that nobody waits for.

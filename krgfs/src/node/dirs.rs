@@ -125,15 +125,18 @@ impl Core {
         let dir = (self.handle(ino).unwrap_or_default(), self.inodes.key(ino));
         for line in part.from(offset as i64).unwrap_or_default() {
             let next = line.next as u64;
-            let entry = line.entry.as_ref().filter(|entry| !self.is_old(part, &dir, line, entry));
-            let full = match entry {
+            let full = match &line.entry {
                 Some(entry) => {
                     let number = self.inodes.told(entry);
                     let attr = self.attr_of(number, &entry.attr, part.asked);
                     let generation = generation(&entry.handle);
                     // One time for both is all that can be said here: the shorter.
                     let (_, ttl) = self.ttls(entry, part.asked);
-                    let ttl = if news { ttl.saturating_sub(age) } else { Duration::ZERO };
+                    let ttl = match !news || self.is_old(part, &dir, line, entry) {
+                        // The kernel asks again before it uses it.
+                        true => Duration::ZERO,
+                        false => ttl.saturating_sub(age),
+                    };
                     let full = reply.add(number, next, name(line), &ttl, &attr, generation);
                     if full {
                         self.forget(number, 1);

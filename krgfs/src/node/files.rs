@@ -1,6 +1,8 @@
 //! Files that are open: reading, writing, locking, letting go.
 
-use super::core::{Core, DISK_DEADLINE, Result, Stale, Who, unexpected};
+use super::core::{
+    ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, ROOT_PATIENCE, Result, Stale, Who, unexpected,
+};
 use super::opens::{Moment, OpenFile};
 use bytes::Bytes;
 use fuser::{Errno, FileHandle, FopenFlags, INodeNo};
@@ -195,7 +197,7 @@ impl Core {
         let op = move |open| Op::Read { open, offset, size };
         let (core, ino) = (self.clone(), file.ino);
         let changes = self.inodes.changes(ino);
-        let timeout = super::core::DEADLINE;
+        let timeout = DEADLINE;
         self.ask_open(who, fh, op, Bytes::new(), timeout, move |reply| match reply {
             Ok((Answer::Data, bytes)) => {
                 done(Ok(bytes));
@@ -254,7 +256,7 @@ impl Core {
             _ => {
                 let data = Bytes::copy_from_slice(data);
                 let done = self.written(file.ino, offset, done);
-                self.ask_open(who, fh, op, data, super::core::DEADLINE, done);
+                self.ask_open(who, fh, op, data, DEADLINE, done);
             }
         }
     }
@@ -298,7 +300,7 @@ impl Core {
                 return done(written);
             }
             let op = move |open| Op::Unlock { open, owner };
-            core.ask_open(&who, fh, op, Bytes::new(), super::core::DEADLINE, move |reply| {
+            core.ask_open(&who, fh, op, Bytes::new(), DEADLINE, move |reply| {
                 done(written.and(reply.map(drop)));
             });
         });
@@ -385,7 +387,7 @@ impl Core {
         done: impl FnOnce(Result<()>) + Send + 'static,
     ) {
         let op = move |open| Op::SetLock { open, lock };
-        self.ask_open(who, fh, op, Bytes::new(), super::core::DEADLINE, |reply| {
+        self.ask_open(who, fh, op, Bytes::new(), DEADLINE, |reply| {
             done(reply.map(drop));
         });
     }
@@ -424,26 +426,30 @@ impl Core {
         done: impl FnOnce(Result<Option<Lock>>) + Send + 'static,
     ) {
         let op = move |open| Op::TestLock { open, lock };
-        let timeout = super::core::DEADLINE;
+        let timeout = DEADLINE;
         self.ask_open(who, fh, op, Bytes::new(), timeout, |reply| match reply {
             Ok((Answer::Blocker(found), _)) => done(Ok(found)),
             other => done(Err(unexpected(other))),
         });
     }
 
-    /// The attributes of a file, through one that is open if there is one.
+    /// The attributes of a file, through one that is open if there is one, and how long the kernel
+    /// may use them.
     pub fn attr(
         self: &Arc<Self>,
         who: &Who,
         ino: INodeNo,
         fh: Option<FileHandle>,
-        done: impl FnOnce(Result<Attr>) + Send + 'static,
+        done: impl FnOnce(Result<(Attr, Duration)>) + Send + 'static,
     ) {
         let handle = match self.handle(ino) {
             Ok(handle) => handle,
             Err(e) => return done(Err(e)),
         };
-        let life = self.life();
+        if ino == INodeNo::ROOT {
+            return self.root_attr(who, done);
+        }
+        let (life, asked, key) = (self.life(), self.asked(), self.inodes.key(ino));
         let open = fh.and_then(|fh| self.opens.file(fh.0)).and_then(|f| f.remote(life));
         let question = move |open| Op::GetAttr { file: (*handle).clone(), open };
         let who = *who;
@@ -452,7 +458,8 @@ impl Core {
             let attr = move |core: &Arc<Core>, reply: Result| match reply {
                 Ok((Answer::Attr(attr), _)) => {
                     core.inodes.set_size(ino, attr.size);
-                    Ok(attr)
+                    let is_news = core.is_news(asked, key);
+                    Ok((attr, if is_news { ATTR_TTL } else { Duration::ZERO }))
                 }
                 other => Err(unexpected(other)),
             };
@@ -469,6 +476,31 @@ impl Core {
                     None => done(attr(&asker, reply)),
                 }
             });
+        });
+    }
+
+    /// Those of the root: as they were a moment ago, if the server takes its time.
+    fn root_attr(
+        self: &Arc<Self>,
+        who: &Who,
+        done: impl FnOnce(Result<(Attr, Duration)>) + Send + 'static,
+    ) {
+        let patience = if self.root().is_some() { ROOT_PATIENCE } else { DEADLINE };
+        let (core, asked, key) = (self.clone(), self.asked(), self.inodes.key(INodeNo::ROOT));
+        let op = Op::GetAttr { file: Handle::default(), open: None };
+        self.ask_for(who, op, &[], patience, move |reply| {
+            let last = *core.root();
+            match (reply, last) {
+                (Ok((Answer::Attr(attr), _)), _) => {
+                    *core.root() = Some(attr);
+                    let is_news = core.is_news(asked, key);
+                    done(Ok((attr, if is_news { ATTR_TTL } else { Duration::ZERO })));
+                }
+                (Err(e), Some(attr)) if e == Errno::EHOSTDOWN && core.is_up() => {
+                    done(Ok((attr, Duration::ZERO)));
+                }
+                (other, _) => done(Err(unexpected(other))),
+            }
         });
     }
 }

@@ -62,13 +62,8 @@ impl Filesystem for Tree {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        let (core, asked) = (self.core.clone(), self.core.asked());
         self.core.attr(&Who::anybody(req), ino, fh, move |result| match result {
-            Ok(attr) => {
-                let news = core.is_news(asked, core.inodes.key(ino));
-                let ttl = if news { ATTR_TTL } else { Duration::ZERO };
-                reply.attr(&ttl, &file_attr(ino, &attr));
-            }
+            Ok((attr, ttl)) => reply.attr(&ttl, &file_attr(ino, &attr)),
             // `ls -l` shows a node that is down, or lets nobody in, as a directory like that.
             Err(e) if ino == INodeNo::ROOT && is_closed(e) => {
                 reply.attr(&Duration::ZERO, &nobody());
@@ -458,7 +453,8 @@ impl Filesystem for Tree {
         }
         let op = Op::GetXattr { file, name };
         let (core, changes) = (self.core.clone(), self.core.inodes.changes(ino));
-        self.core.ask(&Who::of(req), op, &[], move |result| {
+        self.core.ask_for(&Who::of(req), op, &[], Core::patience(ino), move |result| {
+            let result = Tree::of_root(ino, result, Err(Errno::NO_XATTR));
             if capability && result.as_ref().is_err_and(|e| *e == Errno::NO_XATTR) {
                 core.inodes.set_plain(ino, core.is_watched(), changes);
             }
@@ -468,7 +464,11 @@ impl Filesystem for Tree {
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let file = (*or_reply!(self.core.handle(ino), reply)).clone();
-        self.core.ask(&Who::of(req), Op::ListXattr { file }, &[], Tree::xattr(size, reply));
+        let (op, patience) = (Op::ListXattr { file }, Core::patience(ino));
+        self.core.ask_for(&Who::of(req), op, &[], patience, move |result| {
+            let none = Ok((Answer::Data, Bytes::new()));
+            Tree::xattr(size, reply)(Tree::of_root(ino, result, none));
+        });
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

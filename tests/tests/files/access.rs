@@ -67,24 +67,27 @@ pub fn all(checks: &mut Checks, lab: &Lab) {
     make(lab, "access");
     for (groups, list) in [("with groups", "2000,2001"), ("without", "")] {
         let users = &mut [1, 2].map(|node| Hand::of_user(lab, node, USER, USER, list));
-        for case in FILES.iter().chain(&DIRECTORIES).chain(&CHANGES) {
-            checks.check(&format!("{}, {groups}", case.0), || same(lab, users, case));
+        for (n, case) in FILES.iter().chain(&DIRECTORIES).chain(&CHANGES).enumerate() {
+            // In a place of its own: one that was there before could still be known on node 1.
+            let place = format!("access/{n}-{}", list.len());
+            checks.check(&format!("{}, {groups}", case.0), || same(lab, users, &place, case));
         }
     }
+    checks.check("a user is the first to walk in", || first_walks(lab));
     checks.check("what only root may read", || secrets(lab));
     checks.check("root is root", || root_is_root(lab));
 }
 
 /// The same answer, and the same outcome.
-fn same(lab: &Lab, users: &mut [Hand; 2], (_, make, step): &Case) {
+fn same(lab: &Lab, users: &mut [Hand; 2], place: &str, (_, make, step): &Case) {
     let line = format!(
-        "cd /tmp/access; rm -rf 1 2; for n in 1 2; do mkdir -m 777 $n; (cd $n; umask 077; \
-         echo text > f; umask 022; {make}) || exit; done"
+        "mkdir -m 777 /tmp/{place} && cd /tmp/{place} && for n in 1 2; do mkdir -m 777 $n; \
+         (cd $n; umask 077; echo text > f; umask 022; {make}) || exit; done"
     );
     lab.sh(2, &line).ok();
     let said = [1, 2].map(|node: u32| {
         let user = &mut users[node as usize - 1];
-        let dir = on(node, &format!("access/{node}"));
+        let dir = on(node, &format!("{place}/{node}"));
         user.ok(&format!("os.chdir({dir:?})"));
         let said = user.ask(step);
         user.ok("os.chdir('/')");
@@ -93,13 +96,20 @@ fn same(lab: &Lab, users: &mut [Hand; 2], (_, make, step): &Case) {
     });
     let outcome = [1, 2].map(|n| {
         let line = format!(
-            "cd /tmp/access/{n}; find . -mindepth 1 -printf '%P %y %m %U %G %s\\n' | sort; \
+            "cd /tmp/{place}/{n}; find . -mindepth 1 -printf '%P %y %m %U %G %s\\n' | sort; \
              getfacl -Rn . ; cat f"
         );
         lab.sh(2, &line).ok()
     });
     assert_eq!(said[0], said[1], "what it says here, and on node 2");
     assert_eq!(outcome[0], outcome[1], "what comes of it");
+}
+
+/// A tree is there for whoever uses it first.
+fn first_walks(lab: &Lab) {
+    let line = "for n in $(seq 20); do setpriv --reuid=1000 --regid=1000 --clear-groups \
+                ls -d /mfs/3/tmp || exit; umount -l /mfs/3; done";
+    assert_eq!(lab.sh(1, line).ok(), "/mfs/3/tmp\n".repeat(20));
 }
 
 fn secrets(lab: &Lab) {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// The longest that the file gets.
 const SIZE_MAX: usize = 300_000;
+/// What each node adds to a number.
+const INCREMENTS: u32 = 200;
 const O_RDWR: u32 = 0o2;
 const O_TRUNC: u32 = 0o1000;
 const O_APPEND: u32 = 0o2000;
@@ -153,6 +155,17 @@ fn under_a_lock(hands: &mut [Hand; 3]) {
         hand.ok("lock('c', 'u')");
     }
     hands.iter_mut().for_each(|hand| drop(hand.ok("cl('c')")));
+    // And all at once.
+    hands[1].ok(&format!("put({:?}, b'0' * 8)", on(2, "same/counter")));
+    for (node, hand) in (1..).zip(hands.iter_mut()) {
+        hand.send(&format!("count({:?}, {INCREMENTS})", on(node, "same/counter")));
+    }
+    for hand in hands.iter_mut() {
+        let said = hand.answer(Duration::from_secs(60));
+        assert!(matches!(said, Some(Ok(_))), "{said:?}");
+    }
+    let total = hands[1].ok(&format!("int(get({:?}))", on(2, "same/counter")));
+    assert_eq!(total, (3 * INCREMENTS).to_string());
 }
 
 #[track_caller]
@@ -291,6 +304,14 @@ fn directory_in_parts(hands: &mut [Hand; 3]) {
     assert_eq!(one.ok(short), "[]", "these are as they were before");
     let there = "[n for n in fds['rest'][1::2] if os.path.exists(fds['at'] + n)]";
     assert_eq!(one.ok(there), "[]", "these are gone");
+    // The same with what another node does.
+    one.ok("fds.update(d=os.scandir(fds['at']))");
+    one.ok("next(fds['d']).name");
+    two.ok(&format!("[os.unlink({own:?} + '/' + n) for n in os.listdir({own:?})][0]"));
+    std::thread::park_timeout(Duration::from_millis(200));
+    one.ok("len(list(fds['d']))");
+    let there = "[n for n in fds['rest'][::2] if os.path.exists(fds['at'] + n)]";
+    becomes(one, there, "[]", TOLD);
 }
 
 /// Lines that a process of node 2 writes are seen by `tail -f` on node 1 within a second.

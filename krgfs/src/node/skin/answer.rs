@@ -57,6 +57,14 @@ impl Tree {
         }
     }
 
+    /// The root of a node that does not answer has none: `ls -l` asks for them too.
+    pub(super) fn of_root(ino: INodeNo, result: Result, none: Result) -> Result {
+        match result {
+            Err(e) if ino == INodeNo::ROOT && is_closed(e) => none,
+            result => result,
+        }
+    }
+
     /// For what is answered by bytes, or by how many there are if there is no room for any.
     pub(super) fn xattr(size: u32, reply: ReplyXattr) -> impl FnOnce(Result) + Send {
         move |result| match result {
