@@ -9,7 +9,7 @@ mod rules;
 mod tree;
 
 pub use rules::Rules;
-pub use tree::{Child, Tree, change_key, mounts_seen};
+pub use tree::{Child, Tree, change_key, mounts_seen, places_seen};
 
 use crate::handle::Sealer;
 use crate::op::Handle;

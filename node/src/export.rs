@@ -10,7 +10,7 @@ use crate::config::mfs::Mfs;
 use crate::member_feed::Fed;
 use agreed::Agreed;
 use anyhow::{Context, Result};
-use keep::{Keeper, Mounts};
+use keep::{Keeper, Seen};
 use krg_faf::export::{Export, Rules};
 use krg_faf::server::Server;
 use krg_rpc::peers::Peers;
@@ -62,7 +62,7 @@ fn open(wanted: Result<Rules, String>, secret: &[u8]) -> Result<(Arc<Server>, Ar
         Err(why) => (closed.clone(), Some(why)),
     };
     // First: what is mounted while the tree is made is told.
-    let mounts = Mounts::new(&wanted).context("cannot follow what is mounted")?;
+    let mounts = Seen::new(&wanted).context("cannot follow what is mounted")?;
     let opened = match Export::open(wanted.clone(), secret) {
         Err(e) if wanted != closed => {
             keep::refused(&format!("{}: {e}", wanted.root.display()));

@@ -139,6 +139,21 @@ fn what_is_denied_is_not_seen(lab: &Lab) {
     let nobody = "setpriv --reuid=5 --clear-groups ls /mfs/2/data";
     assert!(quick(lab, 1, nobody).err.contains("Permission denied"));
     assert_eq!(quick(lab, 2, "cat /data/f; ls -A /mfs/2/data").ok(), "inside\n");
+    // What is not there yet, and what takes the place of another.
+    set(lab, "mfs/2/deny", "/data/later:/data/x/y/z:/srv/a");
+    says(lab, SOON, "cat /mfs/2/data/f", "inside\n");
+    let early = "cd /mfs/2/data; mkdir later; touch later; ls later";
+    let said = quick(lab, 1, early);
+    assert_eq!(said.err.matches("Permission denied").count(), 2, "{said:?}");
+    let made = "mkdir -p /data/later /data/x/y/z; echo secret | tee /data/later/f /data/x/y/z/f; \
+                rm -r /srv/a; mkdir /srv/a; echo served > /srv/a/f";
+    quick(lab, 2, made).ok();
+    assert_eq!(quick(lab, 1, "cat /mfs/2/data/later/f /mfs/2/srv/a/f").out, "");
+    says(lab, SOON, "stat -c %A /mfs/2/data/x/y/z", "d---------");
+    let all = "ls -lR /mfs/2/data /mfs/2/srv; cat /mfs/2/data/x/y/z/f /mfs/2/data/later/f";
+    let said = quick(lab, 1, all);
+    assert_eq!(said.out.matches("d---------").count(), 3, "{said:?}");
+    assert!(!said.out.contains("secret") && !said.out.contains(" f\n\n"), "{said:?}");
 }
 
 fn one_directory_is_all_there_is(lab: &Lab) {
@@ -156,6 +171,13 @@ fn one_directory_is_all_there_is(lab: &Lab) {
     says(lab, MOUNTED, "cat /mfs/2/new", "new\n");
     quick(lab, 2, "rm /srv/new").ok();
     says(lab, MOUNTED, "cat /mfs/2/new", "No such file");
+    // It is the directory that has the name, not the one that had it.
+    quick(lab, 2, "mkdir /pub; echo 1 > /pub/one").ok();
+    set(lab, "mfs/2/export", "/pub");
+    says(lab, SOON, "cat /mfs/2/one", "1\n");
+    quick(lab, 2, "mv /pub /pub.old; mkdir /pub; echo 2 > /pub/two").ok();
+    says(lab, SOON, "cat /mfs/2/two", "2\n");
+    assert_eq!(quick(lab, 1, "ls /mfs/2").ok(), "two\n");
 }
 
 fn files_that_are_open_are_there_again(lab: &Lab) {
@@ -211,6 +233,7 @@ fn what_is_mounted_comes_and_goes(lab: &Lab) {
     let views = "mkdir -p /mnt/p; mount -t proc none /mnt/p; umount /mnt/p; \
                  umount -l /mfs/1; cat /mfs/1/etc/hostname";
     assert_eq!(quick(lab, 2, views).ok(), "node1\n");
+    assert_eq!(tree_of(lab), after);
     quick(lab, 2, "umount /mnt/t").ok();
     both("No such file", "cat /mfs/2/mnt/t/x");
     // A disk: nobody holds it when it was unmounted, and who has a file open keeps it.

@@ -1,15 +1,17 @@
 //! One making of the exported tree.
 
 mod build;
+mod denied;
 
-pub use build::mounts_seen;
+pub use build::{mounts_seen, places_seen};
 
 use super::Rules;
 use crate::bytes::Name;
 use crate::handle::MountKey;
 use crate::op::Key;
+use denied::Denied;
 use krg_sys::file_handle::{self, FileHandle};
-use krg_sys::statx::Stat;
+use krg_sys::statx::{Stat, statx};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
@@ -23,8 +25,7 @@ pub struct Tree {
     rules: Arc<Rules>,
     mounts: HashMap<MountKey, Mount>,
     by_id: HashMap<i32, MountKey>,
-    /// Directories nobody may see, wherever else they are mounted: device and number.
-    denied: HashSet<(u64, u64)>,
+    denied: Denied,
     root: (MountKey, FileHandle),
     /// Keeps the mounts where they are.
     _namespace: OwnedFd,
@@ -99,7 +100,19 @@ impl Tree {
                 | ResolveFlag::RESOLVE_NO_MAGICLINKS
                 | ResolveFlag::RESOLVE_NO_SYMLINKS,
         );
-        Ok(openat2(dir, name, how)?)
+        let fd = openat2(dir, name, how)?;
+        if self.denies(dir, name)? && !self.denied.is_cover(&statx(fd.as_fd(), c"")?) {
+            return Err(io::Error::from_raw_os_error(libc::EACCES));
+        }
+        Ok(fd)
+    }
+
+    /// Must nobody see what has this name in a directory, whatever that is?
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn denies(&self, dir: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+        self.denied.has_name(dir, name)
     }
 
     /// Which mount of the tree a file is in, and what names it there.
@@ -134,7 +147,7 @@ impl Tree {
 
     /// Must nobody see this?
     pub fn is_denied(&self, stat: &Stat) -> bool {
-        self.denied.contains(&(stat.dev, stat.ino))
+        self.denied.has(stat)
     }
 
     /// The number that clients know a file by.

@@ -113,6 +113,9 @@ impl Turn<'_> {
     /// A name's file. Handle and attributes are asked for one after the other, which is half the
     /// work of opening it; that both are of one file, its number tells.
     fn described(&self, dir: BorrowedFd<'_>, name: &CStr, ino: u64) -> io::Result<Entry> {
+        if self.tree.denies(dir, name)? {
+            return self.entry(self.tree.child(dir, name)?);
+        }
         let (handle, id) = file_handle::of_name(dir, name)?;
         let mount = self.tree.key(id)?;
         let key = self.tree.change_key(mount, &handle);

@@ -150,6 +150,7 @@ impl Turn<'_> {
         flags: u32,
     ) -> io::Result<Answer> {
         let dir = self.find(dir)?;
+        self.may_touch(&dir, name)?;
         let exclusive = flags as i32 & libc::O_EXCL;
         let flags = flags as i32 & KEPT;
         let truncates = flags & libc::O_TRUNC != 0;

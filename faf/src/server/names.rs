@@ -2,6 +2,7 @@
 
 use super::{Turn, errno};
 use crate::bytes::Name;
+use crate::export::Child;
 use crate::op::{Answer, Handle, Target};
 use krg_sys::umask::set_thread_umask;
 use nix::fcntl::{RenameFlags, readlinkat, renameat2};
@@ -29,6 +30,14 @@ impl Turn<'_> {
         }
     }
 
+    /// Is a name nobody's to make, take away or open?
+    pub(super) fn may_touch(&self, dir: &Child, name: &Name) -> io::Result<()> {
+        match self.tree.denies(dir.fd.as_fd(), name.as_c())? {
+            true => Err(errno(libc::EACCES)),
+            false => Ok(()),
+        }
+    }
+
     /// Makes something in a directory as the caller, and tells what is there then.
     fn make(
         &self,
@@ -37,6 +46,7 @@ impl Turn<'_> {
         make: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> nix::Result<()>,
     ) -> io::Result<Answer> {
         let dir = self.find(dir)?;
+        self.may_touch(&dir, name)?;
         self.acting(|| Ok(make(dir.fd.as_fd())?))?;
         self.renamed(&dir, name);
         // As root: the caller may have made something that it may not see.
@@ -82,6 +92,7 @@ impl Turn<'_> {
 
     pub(super) fn link(&self, file: &Handle, dir: &Handle, name: &Name) -> io::Result<Answer> {
         let (file, dir) = (self.find(file)?, self.find(dir)?);
+        self.may_touch(&dir, name)?;
         if file.mount != dir.mount {
             return Err(errno(libc::EXDEV));
         }
@@ -98,6 +109,7 @@ impl Turn<'_> {
 
     pub(super) fn unlink(&self, dir: &Handle, name: &Name, is_dir: bool) -> io::Result<Answer> {
         let dir = self.find(dir)?;
+        self.may_touch(&dir, name)?;
         let flag = if is_dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
         self.acting(|| Ok(unlinkat(dir.fd.as_fd(), name.as_c(), flag)?))?;
         self.renamed(&dir, name);
@@ -111,6 +123,8 @@ impl Turn<'_> {
         flags: u32,
     ) -> io::Result<Answer> {
         let (from_dir, to_dir) = (self.find(from.0)?, self.find(to.0)?);
+        self.may_touch(&from_dir, from.1)?;
+        self.may_touch(&to_dir, to.1)?;
         let flags = RenameFlags::from_bits(flags).ok_or_else(|| errno(libc::EINVAL))?;
         let (old, new) = (from.1.as_c(), to.1.as_c());
         let (from_fd, to_fd) = (from_dir.fd.as_fd(), to_dir.fd.as_fd());

@@ -1,7 +1,7 @@
 //! Keeps the tree that others see as it should be: with the rules that are wanted, and with what
 //! is mounted on this node.
 
-use krg_faf::export::{Rules, mounts_seen};
+use krg_faf::export::{Rules, mounts_seen, places_seen};
 use krg_faf::server::Server;
 use krg_sys::mount::{Changes, mountinfo};
 use std::convert::Infallible;
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 /// After a tree was made for what was mounted, the next is not made within this.
 const PAUSE: Duration = Duration::from_millis(500);
-/// What could not be shown is tried again after this; the kernel tells of all other changes.
-const RETRY: Duration = Duration::from_secs(2);
-const LOOK_PERIOD: Duration = Duration::from_secs(600);
+/// What could not be shown is tried again after this, and it is looked whether the directories
+/// that the rules name are those that they were; of mounts the kernel tells.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// Looking at the mount table takes one part in so many of a processor.
 const SHARE: u32 = 5;
 
@@ -85,7 +85,7 @@ impl Keeper {
     ///
     /// # Errors
     /// When there is no thread.
-    pub fn follow(self: Arc<Self>, mut mounts: Mounts) -> io::Result<()> {
+    pub fn follow(self: Arc<Self>, mut mounts: Seen) -> io::Result<()> {
         let thread = std::thread::Builder::new().name("mounts".into());
         thread.spawn(move || {
             let Err(e) = self.keep_up(&mut mounts);
@@ -94,16 +94,18 @@ impl Keeper {
         Ok(())
     }
 
-    fn keep_up(&self, mounts: &mut Mounts) -> Result<Infallible, io::Error> {
+    fn keep_up(&self, mounts: &mut Seen) -> Result<Infallible, io::Error> {
         loop {
-            let limit = if self.wanted().failed { RETRY } else { LOOK_PERIOD };
-            let told = mounts.changes.wait(limit)?;
-            let rules = self.wanted().rules.clone();
+            let told = mounts.changes.wait(LOOK_PERIOD)?;
+            let (rules, failed) = {
+                let wanted = self.wanted();
+                (wanted.rules.clone(), wanted.failed)
+            };
             let began = Instant::now();
-            let differs = mounts.look(&rules)?;
-            let took = began.elapsed();
             // A mount of krg's own, or of a container's /proc, is no reason to do anything.
-            if differs || !told && self.wanted().failed {
+            let differs = mounts.look_at_places(&rules) | (told && mounts.look(&rules)?);
+            let took = began.elapsed();
+            if differs || failed && !told {
                 self.make(&mut self.wanted());
                 pause(PAUSE);
             } else {
@@ -113,27 +115,35 @@ impl Keeper {
     }
 }
 
-/// What is mounted on this node, as far as a tree shows it.
-pub struct Mounts {
+/// What is there on this node, as far as a tree shows it.
+pub struct Seen {
     changes: Changes,
-    seen: u64,
+    mounts: u64,
+    places: u64,
 }
 
-impl Mounts {
+impl Seen {
     /// As it is now.
     ///
     /// # Errors
     /// When there is no mount table.
-    pub fn new(rules: &Rules) -> io::Result<Mounts> {
-        let mut mounts = Mounts { changes: Changes::new()?, seen: 0 };
-        mounts.look(rules)?;
-        Ok(mounts)
+    pub fn new(rules: &Rules) -> io::Result<Seen> {
+        let mut seen = Seen { changes: Changes::new()?, mounts: 0, places: 0 };
+        seen.look_at_places(rules);
+        seen.look(rules)?;
+        Ok(seen)
     }
 
-    /// Looks again; whether it is not as it was.
+    /// Looks at the mount table again; whether it is not as it was.
     fn look(&mut self, rules: &Rules) -> io::Result<bool> {
         let now = mounts_seen(rules, &mountinfo("self")?);
-        Ok(std::mem::replace(&mut self.seen, now) != now)
+        Ok(std::mem::replace(&mut self.mounts, now) != now)
+    }
+
+    /// Looks at the directories of the rules; whether they are not as they were.
+    fn look_at_places(&mut self, rules: &Rules) -> bool {
+        let now = places_seen(rules);
+        std::mem::replace(&mut self.places, now) != now
     }
 }
 

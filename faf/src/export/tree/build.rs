@@ -1,5 +1,6 @@
 //! Making a tree, on a thread that leaves for a mount namespace of its own.
 
+use super::denied::Denied;
 use super::{Mount, Tree, digest, spread};
 use crate::bytes::Name;
 use crate::export::Rules;
@@ -7,19 +8,19 @@ use crate::handle::MountKey;
 use crate::op::Key;
 use krg_sys::fanotify;
 use krg_sys::file_handle;
-use krg_sys::mount::{self, MountEntry, MsFlags};
+use krg_sys::mount::{self, MountEntry};
 use krg_sys::ns::{self, Namespaces};
 use krg_sys::procfs;
 use krg_sys::statx::{Stat, statx};
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, openat2};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Mounts of one tree. What is mounted beyond that is not seen.
@@ -29,7 +30,7 @@ pub(super) fn build(rules: Arc<Rules>) -> io::Result<Tree> {
     ns::unshare(Namespaces::MOUNT)?;
     mount::make_private_recursive(Path::new("/"))?;
     strip(&rules)?;
-    let denied = cover(&rules);
+    let denied = Denied::cover(&rules.deny);
     let namespace = File::open("/proc/thread-self/ns/mnt").or_else(|_| own_namespace())?;
     let root = open_in_tree(&rules.root)?;
     let root_stat = statx(root.as_fd(), c"")?;
@@ -80,6 +81,19 @@ pub fn mounts_seen(rules: &Rules, table: &[MountEntry]) -> u64 {
     hasher.finish()
 }
 
+/// Which files the paths of rules lead to now, as one number: a tree holds on to those that were
+/// there when it was made.
+pub fn places_seen(rules: &Rules) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let parents = rules.deny.iter().filter_map(|path| path.parent());
+    let paths = rules.deny.iter().map(PathBuf::as_path).chain(parents);
+    for path in paths.chain([rules.root.as_path()]) {
+        let found = std::fs::metadata(path).ok();
+        found.map(|m| (m.dev(), m.ino())).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 /// Does it hold files, or only show what looks like some?
 fn holds_files(entry: &MountEntry) -> bool {
     mount::is_disk_type(&entry.fs_type) || entry.fs_type == "tmpfs"
@@ -110,23 +124,7 @@ fn strip(rules: &Rules) -> io::Result<()> {
     Ok(())
 }
 
-/// Covers what nobody may see; which directories those are.
-fn cover(rules: &Rules) -> HashSet<(u64, u64)> {
-    let mut denied = HashSet::new();
-    for path in &rules.deny {
-        let Ok(dir) = open_in_tree(path) else { continue };
-        if let Ok(stat) = statx(dir.as_fd(), c"") {
-            denied.insert((stat.dev, stat.ino));
-        }
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        if let Err(e) = mount::mount_fs("none", path, "tmpfs", flags, "mode=0,size=4k") {
-            tracing::debug!(path = %path.display(), error = %e, "not covered");
-        }
-    }
-    denied
-}
-
-fn open_in_tree(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_in_tree(path: &Path) -> io::Result<OwnedFd> {
     let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC);
     Ok(openat2(AT_FDCWD, path, how)?)
 }
