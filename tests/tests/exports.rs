@@ -193,6 +193,7 @@ fn files_that_are_open_are_there_again(lab: &Lab) {
     assert_eq!(lines.len(), 4, "{said:?}");
     assert!(lines[0].starts_with("ind---------"), "{said:?}");
     assert_eq!(lines[1..], ["side", "one", "three"], "{said:?}");
+    assert!(!said.err.contains("ls: /mfs/2: Perm"), "`ls -ld` has no complaint: {said:?}");
     for words in ["cat: -: Permission denied", "write error: Permission denied", "'/mfs/2': Perm"]
     {
         assert!(said.err.contains(words), "{words}: {said:?}");

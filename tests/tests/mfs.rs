@@ -60,6 +60,9 @@ fn unmount_all(lab: &Lab) {
         let left = mounted(lab);
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
+    // The kernel may take the entry of a mounted tree for that a moment longer, and mkdir(2) does
+    // not walk again.
+    std::thread::park_timeout(Duration::from_millis(150));
 }
 
 /// A line in node 1 that must not take long.

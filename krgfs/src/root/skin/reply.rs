@@ -63,8 +63,9 @@ fn file_attr(attr: &Attr, since_ns: u64) -> FileAttr {
 }
 
 /// The entry of a node whose tree is mounted: nobody gets any further than that. Should the tree
-/// go meanwhile, who walks into the entry is sent back here by ESTALE.
-const MOUNTED_TTL: Duration = Duration::from_secs(2);
+/// go meanwhile, who walks into the entry is sent back here by ESTALE; only mkdir(2) and its like
+/// are not, so it is not long.
+const MOUNTED_TTL: Duration = Duration::from_millis(100);
 
 impl Root {
     /// A node's entry is asked for at every walk until its tree is mounted.
