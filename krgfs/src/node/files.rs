@@ -270,11 +270,14 @@ impl Core {
         let core = self.clone();
         move |reply| match reply {
             Ok((Answer::Written { bytes, end }, _)) => {
-                done(Ok(bytes));
-                if end.is_some_and(|end| end != offset + u64::from(bytes)) {
-                    // Somebody else has appended too: it went elsewhere than the kernel thinks.
-                    core.tell_kernel(Stale::Inode(ino));
+                if end.is_none_or(|end| end == offset + u64::from(bytes)) {
+                    return done(Ok(bytes));
                 }
+                // Somebody else has appended too: it went elsewhere than the kernel thinks. That
+                // is told first: told later, it would make the kernel drop the attributes that the
+                // next read asks for, and use the length it knows. Pages it drops by itself then,
+                // by the time of the write.
+                core.once_told(Stale::Attr(ino), move || done(Ok(bytes)));
             }
             other => done(Err(unexpected(other))),
         }
