@@ -140,7 +140,7 @@ fn commands_in_a_cluster_say_what_is_wrong() {
     let line = "printf 'run_dir = \"/tmp/r\"\\nlisten = \"10.91.1.1:7600\"\\n' > /tmp/k.toml; \
                 krgd --config /tmp/k.toml";
     refused(&lab.sh(1, line), &["10.91.1.1:7600"]);
-    let line = "printf 'run_dir = \"/tmp/r\"\\nlisten = \"10.91.1.1:7601\"\\n' > /tmp/k.toml; \
+    let line = "printf 'run_dir = \"/tmp/r\"\\nlisten = \"10.91.1.1:7700\"\\n' > /tmp/k.toml; \
                 krgd --config /tmp/k.toml";
     refused(&lab.sh(1, line), &["another krgd", "/var/lib/krg"]);
     assert_eq!(
