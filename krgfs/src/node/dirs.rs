@@ -3,6 +3,7 @@
 use super::convert::kind_of_line;
 use super::core::{Core, Result, Who, unexpected};
 use super::generation;
+use super::inodes::is_apart;
 use super::opens::{Asked, OpenDir, Part};
 use fuser::{Errno, FileHandle, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 use krg_faf::op::{Answer, Entry, Handle, Key, Line, Listed, Op};
@@ -127,7 +128,7 @@ impl Core {
             let next = line.next as u64;
             let full = match &line.entry {
                 Some(entry) => {
-                    let number = self.inodes.told(entry);
+                    let number = self.inodes.told(entry, is_apart(line.name.as_slice()));
                     let attr = self.attr_of(number, &entry.attr, part.asked);
                     let generation = generation(&entry.handle);
                     // One time for both is all that can be said here: the shorter.

@@ -110,6 +110,9 @@ impl Core {
             // Where it goes is known when it is written: nothing to be kept here.
             how |= FopenFlags::FOPEN_DIRECT_IO;
         }
+        if self.inodes.is_apart(ino) && !self.is_local() {
+            how = FopenFlags::FOPEN_DIRECT_IO;
+        }
         let fh = self.opens.add_file(file).map(FileHandle).ok_or(Errno::ENFILE);
         match fh {
             Ok(_) => self.behind.opened(ino, opened.lease, recalls),

@@ -38,11 +38,29 @@ struct Inode {
     plain: bool,
     /// As last heard.
     size: u64,
+    /// The kernel keeps nothing of its content, and nobody maps it to share it.
+    apart: bool,
+}
+
+/// Is this the memory that the processes of a database in SQLite's WAL mode share? They map it, and
+/// rely on seeing each other's changes at once: from node to node they would not, and take a wrong
+/// database for a right one. Such a file cannot be mapped then, and SQLite says so.
+pub fn is_apart(name: &[u8]) -> bool {
+    name.ends_with(b"-shm")
 }
 
 impl Inode {
     fn new(handle: Arc<Handle>, key: Key) -> Inode {
-        Inode { handle, key, changes: 0, lookups: 0, cached: None, plain: false, size: 0 }
+        Inode {
+            handle,
+            key,
+            changes: 0,
+            lookups: 0,
+            cached: None,
+            plain: false,
+            size: 0,
+            apart: false,
+        }
     }
 }
 
@@ -99,7 +117,7 @@ impl Inodes {
     }
 
     /// The kernel is told of a file; its number.
-    pub fn told(&self, entry: &Entry) -> INodeNo {
+    pub fn told(&self, entry: &Entry, apart: bool) -> INodeNo {
         let mut guard = self.table();
         let table = &mut *guard;
         let ino = match table.numbers.get(&entry.handle) {
@@ -118,6 +136,7 @@ impl Inodes {
         };
         if let Some(inode) = table.inodes.get_mut(&ino) {
             inode.lookups += 1;
+            inode.apart |= apart;
             inode.size = entry.attr.size;
             // Another life of the server may call it something else.
             inode.key = entry.key;
@@ -203,6 +222,11 @@ impl Inodes {
         }
     }
 
+    /// Does the kernel keep nothing of it?
+    pub fn is_apart(&self, ino: INodeNo) -> bool {
+        self.table().inodes.get(&ino.0).is_some_and(|i| i.apart)
+    }
+
     /// How long it was when it was last looked at.
     pub fn size(&self, ino: INodeNo) -> Option<u64> {
         self.table().inodes.get(&ino.0).map(|i| i.size)
@@ -234,26 +258,26 @@ mod tests {
     fn a_number_is_of_one_file_until_the_kernel_forgets_it() {
         let inodes = Inodes::new();
         inodes.name_root(&entry(b"root", 2));
-        let a = inodes.told(&entry(b"a", 7));
-        assert_eq!((a, inodes.told(&entry(b"a", 7))), (INodeNo(7), INodeNo(7)));
-        let b = inodes.told(&entry(b"b", 7));
+        let a = inodes.told(&entry(b"a", 7), false);
+        assert_eq!((a, inodes.told(&entry(b"a", 7), false)), (INodeNo(7), INodeNo(7)));
+        let b = inodes.told(&entry(b"b", 7), false);
         assert!(b != a && b.0 >= MADE_UP);
         inodes.forget(a, 1);
         assert!(inodes.handle(a).is_some() && inodes.take_forgotten(1).is_empty());
         inodes.forget(a, 1);
         assert!(inodes.handle(a).is_none());
         assert_eq!(inodes.take_forgotten(1), [u64::from(b'a')]);
-        assert_eq!(inodes.told(&entry(b"c", 7)), a);
-        assert_eq!(inodes.told(&entry(b"b", 7)), b);
+        assert_eq!(inodes.told(&entry(b"c", 7), false), a);
+        assert_eq!(inodes.told(&entry(b"b", 7), false), b);
         inodes.forget(INodeNo(ROOT), 100);
-        assert_eq!(inodes.told(&entry(b"root", 2)), INodeNo(ROOT));
-        assert!(inodes.told(&entry(b"d", 1)).0 >= MADE_UP);
+        assert_eq!(inodes.told(&entry(b"root", 2), false), INodeNo(ROOT));
+        assert!(inodes.told(&entry(b"d", 1), false).0 >= MADE_UP);
     }
 
     #[test]
     fn the_cache_is_kept_while_the_file_is_as_it_was() {
         let inodes = Inodes::new();
-        let one = inodes.told(&entry(b"a", 7));
+        let one = inodes.told(&entry(b"a", 7), false);
         let attr = Attr { ino: 7, size: 3, ..Attr::default() };
         assert!(!inodes.keeps_cache(one, &attr, 0));
         assert!(inodes.keeps_cache(one, &attr, 0));

@@ -8,6 +8,7 @@ use super::convert::{device_in, file_attr, nobody, set_time};
 use super::core::{ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, Who, unexpected};
 use super::files::Place;
 use super::generation;
+use super::inodes::is_apart;
 use answer::{CAPABILITY, empty, is_closed, lock, lock_type, name};
 use bytes::Bytes;
 use fuser::{
@@ -53,7 +54,7 @@ impl Filesystem for Tree {
     fn lookup(&self, req: &Request, parent: INodeNo, file: &OsStr, reply: ReplyEntry) {
         let name = or_reply!(name(file), reply);
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
-        let done = self.entry(parent, reply);
+        let done = self.entry(parent, file, reply);
         self.core.ask(&Who::of(req), Op::Lookup { dir, name }, &[], done);
     }
 
@@ -131,7 +132,7 @@ impl Filesystem for Tree {
         let name = or_reply!(name(file), reply);
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
         let op = Op::MakeNode { dir, name, mode, umask, rdev: device_in(rdev) };
-        self.core.ask(&Who::of(req), op, &[], self.entry(parent, reply));
+        self.core.ask(&Who::of(req), op, &[], self.entry(parent, file, reply));
     }
 
     fn mkdir(
@@ -146,7 +147,7 @@ impl Filesystem for Tree {
         let name = or_reply!(name(file), reply);
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
         let op = Op::MakeDir { dir, name, mode, umask };
-        self.core.ask(&Who::of(req), op, &[], self.entry(parent, reply));
+        self.core.ask(&Who::of(req), op, &[], self.entry(parent, file, reply));
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, file: &OsStr, reply: ReplyEmpty) {
@@ -174,7 +175,7 @@ impl Filesystem for Tree {
         let target = Bounded::new(target.as_os_str().as_bytes());
         let target = or_reply!(target.ok_or(Errno::ENAMETOOLONG), reply);
         let op = Op::MakeLink { dir, name, target };
-        self.core.ask(&Who::of(req), op, &[], self.entry(parent, reply));
+        self.core.ask(&Who::of(req), op, &[], self.entry(parent, link_name, reply));
     }
 
     fn rename(
@@ -205,7 +206,7 @@ impl Filesystem for Tree {
         let name = or_reply!(name(newname), reply);
         let file = (*or_reply!(self.core.handle(ino), reply)).clone();
         let dir = (*or_reply!(self.core.handle(newparent), reply)).clone();
-        let done = self.entry(newparent, reply);
+        let done = self.entry(newparent, newname, reply);
         self.core.ask(&Who::of(req), Op::Link { file, dir, name }, &[], done);
     }
 
@@ -238,9 +239,10 @@ impl Filesystem for Tree {
         let op = Op::Create { dir, name, mode, umask, flags: flags as u32 };
         let (core, asked, who) = (self.core.clone(), self.core.asked(), Who::of(req));
         let (opening, dir) = (core.opening(&who, flags), core.inodes.key(parent));
+        let apart = is_apart(file.as_bytes());
         self.core.ask(&who, op, &[], move |result| match result {
             Ok((Answer::Created { entry, opened }, _)) => {
-                let number = core.inodes.told(&entry);
+                let number = core.inodes.told(&entry, apart);
                 let fresh = flags & libc::O_EXCL != 0 && entry.watched;
                 core.inodes.set_plain(number, fresh, core.inodes.changes(number));
                 let news = core.is_news(asked, entry.key);

@@ -87,6 +87,8 @@ fn no_secrets(lab: &Lab) {
         let said = lab.sh(1, &format!("find {dir} -mindepth 1; cat {dir}/*"));
         assert_eq!(said.out, "", "{dir}: {said:?}");
     };
+    // Their names are no secret.
+    assert!(lab.sh(1, "ls /mfs/2/var/lib").ok().lines().any(|name| name == "krg"));
     let secrets = ["/mfs/2/var/lib/krg", "/mfs/2/run/krg"];
     secrets.iter().for_each(|dir| hidden(dir));
     // Nor where else the same directory is mounted.

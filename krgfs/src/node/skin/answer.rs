@@ -3,6 +3,7 @@
 use super::super::convert::nothing;
 use super::super::core::{ABSENT_TTL, Result, unexpected};
 use super::super::generation;
+use super::super::inodes::is_apart;
 use super::Tree;
 use fuser::{Errno, INodeNo, LockOwner, ReplyEmpty, ReplyEntry, ReplyXattr};
 use krg_faf::bytes::Name;
@@ -32,13 +33,15 @@ impl Tree {
     pub(super) fn entry(
         &self,
         dir: INodeNo,
+        name: &OsStr,
         reply: ReplyEntry,
     ) -> impl FnOnce(Result) + Send + use<> {
         let (core, asked) = (self.core.clone(), self.core.asked());
+        let apart = is_apart(name.as_bytes());
         let (in_root, dir) = (dir == INodeNo::ROOT, core.inodes.key(dir));
         move |result| match result {
             Ok((Answer::Entry(entry), _)) => {
-                let number = core.inodes.told(&entry);
+                let number = core.inodes.told(&entry, apart);
                 let (name, ttl) = core.ttls(&entry, asked);
                 let name = if core.is_news(asked, dir) { name } else { Duration::ZERO };
                 let attr = core.attr_of(number, &entry.attr, asked);
