@@ -192,6 +192,19 @@ def count(path, times):
     cl("count")
 
 
+def wrong_bytes(copy, source):
+    """Where a copy is neither as its source nor empty."""
+    wrong, size = [], 1 << 16
+    with open(copy, "rb") as one, open(source, "rb") as other:
+        while part := one.read(size):
+            right = other.read(len(part))
+            if part != right and part.strip(b"\0"):
+                at = one.tell() - len(part)
+                both = enumerate(zip(part, right))
+                wrong += [at + n for n, (a, b) in both if a not in (0, b)]
+    return wrong[:10]
+
+
 class Watch(threading.Thread):
     """Opens and reads a file again and again: the longest time it took, and any error."""
 
