@@ -148,8 +148,8 @@ pub fn mount_proc(path: String) -> Result<u32> {
 }
 
 /// Has the directory of the nodes' file trees mounted on `path`.
-pub fn mount_mfs(path: String) -> Result<u32> {
-    let question = MountMfsRequest { version: PROTOCOL_VERSION, path };
+pub fn mount_mfs(path: String, hard: bool) -> Result<u32> {
+    let question = MountMfsRequest { version: PROTOCOL_VERSION, path, hard };
     let reply = ask(MOUNT_MAX, async |mut krgd| krgd.mount_mfs(question).await)?;
     Ok(reply.pid)
 }

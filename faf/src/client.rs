@@ -13,9 +13,11 @@ pub use road::{Destination, Route};
 
 use crate::op::{Answer, Attr, Caller, Entry, Notice, Op, OpenId, Request};
 use crate::server::{Open, Server};
+use bytes::Bytes;
 use krg_rpc::frame::Frame;
 use krg_rpc::link::{Inbox, Link};
 use krg_types::limits::FILE_OPENS_MAX;
+use krg_types::mfs::Patience;
 use local::Local;
 use pending::{Pending, Table};
 use ring::rand::SecureRandom;
@@ -30,6 +32,8 @@ use std::time::{Duration, Instant};
 const BULK_BYTES: usize = 32 << 10;
 /// A node that is asked whether it is there has so long, seconds.
 const PROBE_MAX: Duration = Duration::from_secs(1);
+/// Who waits for something else is looked after for so long at once.
+const HOLD_MAX: Duration = Duration::from_secs(60);
 
 /// What a client tells its owner.
 pub trait Events: Send + Sync + 'static {
@@ -38,8 +42,6 @@ pub trait Events: Send + Sync + 'static {
     /// It is connected: to the server it was connected to before, or to one that has nothing of
     /// this client open.
     fn connected(&self, resumed: bool, root: Entry);
-    /// It is not, and questions fail at once until it is.
-    fn lost(&self);
 }
 
 /// Who waits for an answer, as far as it matters here.
@@ -51,7 +53,8 @@ pub struct Ask {
     pub caller: Caller,
     /// What.
     pub op: Op,
-    /// How long it may take.
+    /// How long it may take. Who waits for as long as it takes asks again then; not for what he
+    /// gives less than a second.
     pub timeout: Duration,
     /// Has who waits been told to end?
     pub interrupted: Option<Interrupted>,
@@ -61,6 +64,7 @@ pub struct Ask {
 pub struct Client {
     /// That is this process itself.
     local: Option<Local>,
+    patience: Patience,
     table: Table,
     state: Mutex<State>,
     /// Counts connections to servers that knew nothing of what was open.
@@ -71,6 +75,8 @@ pub struct Client {
     events: Arc<dyn Events>,
     /// The number that this client has drawn.
     session: Mutex<u128>,
+    /// With which the server has greeted it.
+    greeted: Mutex<Option<u128>>,
     /// What nobody waits for and the server has not heard.
     unsaid: Mutex<Vec<Op>>,
 }
@@ -81,8 +87,12 @@ impl Client {
     ///
     /// # Errors
     /// When the system has no thread for it.
-    pub fn start(route: Route, events: Arc<dyn Events>) -> io::Result<Arc<Client>> {
-        let client = Client::new(None, State::Connecting(Vec::new()), events);
+    pub fn start(
+        route: Route,
+        patience: Patience,
+        events: Arc<dyn Events>,
+    ) -> io::Result<Arc<Client>> {
+        let client = Client::new(None, patience, State::Connecting, events);
         let weak = Arc::downgrade(&client);
         let watcher = std::thread::Builder::new().name("deadlines".into());
         watcher.spawn(move || watch::run(&weak))?;
@@ -97,14 +107,20 @@ impl Client {
     pub fn local(server: Arc<Server>, events: Arc<dyn Events>) -> io::Result<Arc<Client>> {
         let root = server.root()?;
         let local = Local::new(server, events.clone());
-        let client = Client::new(Some(local), State::Down, events);
+        let client = Client::new(Some(local), Patience::Soft, State::Down, events);
         client.events.connected(false, root);
         Ok(client)
     }
 
-    fn new(local: Option<Local>, state: State, events: Arc<dyn Events>) -> Arc<Client> {
+    fn new(
+        local: Option<Local>,
+        patience: Patience,
+        state: State,
+        events: Arc<dyn Events>,
+    ) -> Arc<Client> {
         Arc::new(Client {
             local,
+            patience,
             table: Table::default(),
             state: Mutex::new(state),
             life: AtomicU64::new(0),
@@ -113,6 +129,7 @@ impl Client {
             tick: Condvar::new(),
             events,
             session: Mutex::new(draw()),
+            greeted: Mutex::default(),
             unsaid: Mutex::default(),
         })
     }
@@ -138,48 +155,106 @@ impl Client {
 
     /// Does the server answer, as far as is known?
     pub fn is_up(&self) -> bool {
-        !matches!(*self.state(), State::Down)
+        !matches!(*self.state(), State::Down | State::Gone)
+    }
+
+    /// Is it connected, as far as is known?
+    pub fn is_connected(&self) -> bool {
+        matches!(*self.state(), State::Up(_)) || self.is_local()
     }
 
     /// Asks; `done` gets the answer.
     pub fn ask(&self, ask: Ask, data: &[&[u8]], done: Done) {
+        let waits = self.patience.is_hard() && ask.timeout >= PROBE_MAX;
+        self.ask_as(ask, data, waits, done);
+    }
+
+    fn ask_as(&self, ask: Ask, data: &[&[u8]], waits: bool, done: Done) {
         let Ask { caller, op, timeout, interrupted } = ask;
         if let Some(local) = &self.local {
-            return done(local.perform(Request { caller, op }, data));
+            return done(local.perform(Request { caller, op, once: false }, data));
         }
         let bulk = is_bulk(&op, data);
-        let request = Request { caller, op };
-        let Ok(head) = postcard::to_allocvec(&request) else {
+        let once = waits && op.leaves_something();
+        let Ok(head) = postcard::to_allocvec(&Request { caller, op, once }) else {
             return done(Err(libc::EINVAL));
         };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        let pending = Pending { done, began: now, deadline: now + timeout, interrupted };
-        let link = match &mut *self.state() {
-            State::Down => Err(pending),
-            State::Connecting(held) => {
-                let data = data.concat();
-                self.table.add(id, pending);
-                held.push(Frame { id, head: head.into(), data: data.into() });
-                self.start_ticking();
-                return;
-            }
-            State::Up(road) if road.is_doubted() => Err(pending),
-            State::Up(road) => {
-                self.table.add(id, pending);
-                Ok(road.link(bulk).clone())
-            }
+        let (now, head) = (Instant::now(), Bytes::from(head));
+        let mut pending = Pending {
+            done,
+            began: now,
+            deadline: now + timeout,
+            interrupted,
+            frame: None,
+            sent: false,
+            waits,
         };
-        match link {
-            Err(pending) => (pending.done)(Err(libc::EHOSTDOWN)),
-            Ok(link) => {
-                self.start_ticking();
-                if link.send(id, &head, data).is_err() {
-                    // The link's end is being seen to; this question need not wait for that.
-                    self.settle(id, Err(libc::EHOSTDOWN));
-                }
-            }
+        let keep = |pending: &mut Pending| {
+            let data = data.concat().into();
+            pending.frame = Some(Frame { id, head: head.clone(), data });
+        };
+        if waits {
+            keep(&mut pending);
         }
+        let state = self.state();
+        let link = match &*state {
+            State::Gone => return self.refuse(state, pending),
+            State::Down if !waits => return self.refuse(state, pending),
+            State::Up(road) if road.is_doubted() && !waits => {
+                return self.refuse(state, pending);
+            }
+            State::Up(road) if !road.is_doubted() => Some(road.link(bulk).clone()),
+            _ => None,
+        };
+        if link.is_none() && !waits {
+            keep(&mut pending);
+        }
+        pending.sent = link.is_some();
+        self.table.add(id, pending);
+        drop(state);
+        self.start_ticking();
+        let Some(link) = link else { return };
+        if link.send(id, &head, data).is_ok() {
+            return;
+        }
+        // The link's end is being seen to; this question need not wait for that.
+        if waits {
+            self.table.unsend(id);
+            self.send_held();
+        } else {
+            self.settle(id, Err(libc::EHOSTDOWN));
+        }
+    }
+
+    fn refuse(&self, state: MutexGuard<'_, State>, pending: Pending) {
+        drop(state);
+        (pending.done)(Err(libc::EHOSTDOWN));
+    }
+
+    /// Has `done` called if who waits for something else is told to end before `let_go` of the
+    /// number.
+    pub fn hold(&self, interrupted: Interrupted, done: Done) -> u64 {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        // As long as it takes: that has deadlines of its own.
+        let pending = Pending {
+            done,
+            began: now,
+            deadline: now + HOLD_MAX,
+            interrupted: Some(interrupted),
+            frame: None,
+            sent: false,
+            waits: true,
+        };
+        self.table.add(id, pending);
+        self.start_ticking();
+        id
+    }
+
+    /// He need not wait any more.
+    pub fn let_go(&self, held: u64) {
+        drop(self.table.take(held));
     }
 
     /// Says something that nobody waits for; if it is not heard, again when there is a connection.
@@ -195,7 +270,7 @@ impl Client {
                 }
             }
         };
-        self.ask(ask, &[], Box::new(done));
+        self.ask_as(ask, &[], false, Box::new(done));
     }
 
     fn take_unsaid(&self) -> Vec<Op> {
@@ -245,22 +320,29 @@ impl Client {
 
     /// Something took longer than it may: nothing more is asked until the server has answered a
     /// question that takes no time.
-    fn doubt(&self) {
+    fn doubt(self: &Arc<Self>) {
         let State::Up(road) = &mut *self.state() else { return };
         if road.begin_doubt() {
-            let request = Request { caller: Caller::default(), op: Op::Ping };
+            let request = Request { caller: Caller::default(), op: Op::Ping, once: false };
             let id = self.next.fetch_add(1, Ordering::Relaxed);
             let (now, link) = (Instant::now(), road.link(false).clone());
             let (doubted, asked) = (road.doubted(), link.clone());
+            let client = Arc::downgrade(self);
             let done: Done = Box::new(move |reply| match reply {
-                Ok(_) => doubted.store(false, Ordering::Release),
+                Ok(_) => {
+                    doubted.store(false, Ordering::Release);
+                    client.upgrade().iter().for_each(|client| client.send_held());
+                }
                 Err(_) => {
                     tracing::info!(member = %asked.member(), "a file server is silent");
                     asked.close();
                 }
             });
             let deadline = now + PROBE_MAX;
-            self.table.add(id, Pending { done, began: now, deadline, interrupted: None });
+            let (began, interrupted, frame) = (now, None, None);
+            let (sent, waits) = (true, false);
+            let ping = Pending { done, began, deadline, interrupted, frame, sent, waits };
+            self.table.add(id, ping);
             let head = postcard::to_allocvec(&request).unwrap_or_default();
             let _ = link.send(id, &head, &[]);
         }
@@ -333,7 +415,7 @@ impl Client {
     pub fn ping(&self, timeout: Duration) -> Result<Attr, i32> {
         let (tx, rx) = std::sync::mpsc::channel();
         let ask = Ask { caller: Caller::default(), op: Op::Ping, timeout, interrupted: None };
-        self.ask(ask, &[], Box::new(move |reply| drop(tx.send(reply))));
+        self.ask_as(ask, &[], false, Box::new(move |reply| drop(tx.send(reply))));
         match rx.recv() {
             Ok(Ok((Answer::Attr(attr), _))) => Ok(attr),
             Ok(Err(errno)) => Err(errno),

@@ -43,6 +43,8 @@ pub struct Request {
     pub caller: Caller,
     /// What.
     pub op: Op,
+    /// It may be asked again, by the same number, and is to be done once.
+    pub once: bool,
 }
 
 /// The first thing that is said on a connection.
@@ -286,6 +288,29 @@ impl Op {
     }
 }
 
+impl Op {
+    /// Is anything another way after it, on the disk or in what the client has open and locked?
+    pub fn leaves_something(&self) -> bool {
+        !matches!(
+            self,
+            Op::Hello(_)
+                | Op::Ping
+                | Op::Lookup { .. }
+                | Op::GetAttr { .. }
+                | Op::ReadLink { .. }
+                | Op::Read { .. }
+                | Op::Sync { .. }
+                | Op::ReadDir { .. }
+                | Op::SyncDir { .. }
+                | Op::StatFs { .. }
+                | Op::GetXattr { .. }
+                | Op::ListXattr { .. }
+                | Op::Seek { .. }
+                | Op::TestLock { .. }
+        )
+    }
+}
+
 /// What it leads to.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -350,6 +375,8 @@ pub struct Listed {
     pub lines: Vec<Line>,
     /// Nothing follows.
     pub end: bool,
+    /// No other names are found in it than those it lists.
+    pub exact: bool,
 }
 
 /// As statvfs(3).

@@ -15,7 +15,6 @@ use krg_types::limits::{FILE_LINKS_MAX, FILE_THREADS_PER_LINK_MAX};
 use krg_types::version::understood;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -129,6 +128,7 @@ impl Service {
     ) {
         let member = link.member();
         let (session, resumed) = self.server.join(member, hello.session);
+        session.connected(link, hello.notices);
         if hello.notices {
             session.promises.set_ear(Ear::Link(Arc::downgrade(link)));
         }
@@ -246,12 +246,11 @@ impl Crew {
 
     fn answer(&self, frame: Frame, out: &mut Out) -> Result<Answer, postcard::Error> {
         let request: Request = postcard::from_bytes(&frame.head)?;
-        let server = &self.service.server;
-        let perform = || server.perform(&self.session, request, &frame.data, out);
-        Ok(catch_unwind(AssertUnwindSafe(perform)).unwrap_or_else(|_| {
-            tracing::error!("a request has panicked");
-            Answer::Failed(libc::EIO)
-        }))
+        let (server, session) = (&self.service.server, &self.session);
+        Ok(match request.once {
+            true => server.perform_once(session, (frame.id, request), &frame.data, out),
+            false => server.perform(session, request, &frame.data, out),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod leases;
 mod lock;
 mod names;
 mod promises;
+mod replies;
 mod session;
 mod watch;
 
@@ -17,7 +18,9 @@ pub use session::{Open, Session, Sessions};
 use crate::bytes::Name;
 use crate::export::{Child, Export, Rules, Tree};
 use crate::handle::MountKey;
-use crate::op::{Answer, Attr, Caller, Entry, Handle, Key, Moment, Notice, Op, Request};
+use crate::op::{
+    Answer, Attr, Caller, Entry, Handle, Key, LockKind, Moment, Notice, Op, Request,
+};
 use krg_sys::cred::{self, ActingAs};
 use krg_sys::statx::{Stat, Time, statx};
 use krg_sys::{ns, procfs};
@@ -29,6 +32,7 @@ use nix::sys::stat::Mode;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use watch::Watch;
 
@@ -182,17 +186,50 @@ impl Server {
         out: &mut Out,
     ) -> Answer {
         out.len = 0;
-        let Request { caller, op } = request;
+        let Request { caller, op, once: _ } = request;
         let tree = self.export.tree();
         let caller = squashed(caller, tree.rules().root_squash);
         let turn = Turn { server: self, tree, session, caller };
-        match turn.perform(op, data, out) {
-            Ok(answer) => answer,
-            Err(e) => {
-                out.len = 0;
-                Answer::Failed(e.raw_os_error().unwrap_or(libc::EIO))
+        let lets_in = lets_in(&op);
+        let perform = AssertUnwindSafe(|| {
+            let done = turn.perform(op, data, out)?;
+            if lets_in {
+                self.watch.catch_up(&self.sessions);
             }
+            Ok(done)
+        });
+        let done = catch_unwind(perform).unwrap_or_else(|_| {
+            tracing::error!("a request has panicked");
+            Err(errno(libc::EIO))
+        });
+        done.unwrap_or_else(|e| {
+            out.len = 0;
+            Answer::Failed(e.raw_os_error().unwrap_or(libc::EIO))
+        })
+    }
+
+    /// The same, of a question that may be asked again, by its number.
+    pub fn perform_once(
+        &self,
+        session: &Session,
+        (id, request): (u64, Request),
+        data: &[u8],
+        out: &mut Out,
+    ) -> Answer {
+        let want = match &request.op {
+            Op::Open { want, .. } => *want as usize,
+            _ => 0,
+        };
+        let (answer, now) =
+            session.replies.once(id, || self.perform(session, request, data, out));
+        if !now {
+            // The bytes that went with it are not kept.
+            out.len = match &answer {
+                Answer::Opened(opened) => file::beginning(session, opened.open, want, out),
+                _ => 0,
+            };
         }
+        answer
     }
 
     /// The root of the export.
@@ -338,6 +375,17 @@ impl Turn<'_> {
         let handle = self.server.export.sealer().seal(child.mount, &child.handle);
         let (key, watched) = (self.key(child), self.server.watch.covers(child.mount));
         Ok(Entry { handle, attr: attr_of(&self.tree, child.mount, stat), key, watched })
+    }
+}
+
+/// Is what others have done to a file before to be seen after it, without a doubt?
+fn lets_in(op: &Op) -> bool {
+    match op {
+        Op::Open { .. } | Op::Reopen { .. } => true,
+        // What is made by it has not been changed before.
+        Op::Create { flags, .. } => *flags as i32 & libc::O_EXCL == 0,
+        Op::SetLock { lock, .. } => lock.kind != LockKind::Unlock,
+        _ => false,
     }
 }
 

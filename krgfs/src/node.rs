@@ -7,6 +7,7 @@ mod core;
 mod dirs;
 mod files;
 mod inodes;
+mod known;
 mod listings;
 mod news;
 mod opens;
@@ -26,7 +27,7 @@ use krg_sys::mount::{MsFlags, umount_detach};
 use krg_sys::procfs;
 use krg_types::NodeId;
 use krg_types::limits::FRAME_DATA_BYTES_MAX;
-use krg_types::mfs::NODE_TYPE;
+use krg_types::mfs::{NODE_TYPE, Patience};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ const READ_AHEAD_BYTES: u32 = 1 << 20;
 /// Where the files of a mount come from.
 pub enum Source {
     /// Another node's server.
-    Remote(Route),
+    Remote(Route, Patience),
     /// A server in this process: they are this node's own.
     Own(Arc<Server>),
 }
@@ -63,7 +64,7 @@ pub fn mount(
     let feed = Arc::new(Feed(Arc::downgrade(&core)));
     let _in_runtime = runtime.enter();
     let client = match source {
-        Source::Remote(route) => Client::start(route, feed),
+        Source::Remote(route, patience) => Client::start(route, patience, feed),
         Source::Own(server) => Client::local(server, feed),
     };
     core.set_client(client.map_err(FuseError::at(at))?);
@@ -78,6 +79,7 @@ pub fn mount(
     config.acl = SessionACL::All;
     config.n_threads = Some(threads.max(2));
     config.clone_fd = true;
+    let untold = core.untold();
     let tree = Tree { core, runtime: runtime.clone() };
     let failed = |e| {
         // Nobody would ever serve it.
@@ -88,7 +90,8 @@ pub fn mount(
     read_ahead(at);
     let kernel = session.notifier();
     let thread = std::thread::Builder::new().name("stale".into());
-    thread.spawn(move || self::core::tell_kernel(&told, &kernel)).map_err(failed)?;
+    let tell = move || self::core::tell_kernel(&told, &untold, &kernel);
+    thread.spawn(tell).map_err(failed)?;
     Ok(session)
 }
 

@@ -18,6 +18,7 @@ use krg_rpc::proto::control::control_server::Control;
 use krg_rpc::tonic::transport::server::UdsConnectInfo;
 use krg_rpc::tonic::{self, Request, Response, Status, Streaming};
 use krg_types::limits::PROTOCOL_VERSION;
+use krg_types::mfs::Patience;
 use krg_types::version::understood;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ impl Control for Service {
         ask: Request<wire::MountMfsRequest>,
     ) -> Answer<wire::MountMfsReply> {
         let ask = change(ask, |a| a.version)?;
-        let pid = mount::now(&self.0, ask.path, Kind::Mfs).await?;
+        let pid = mount::now(&self.0, ask.path, Kind::Mfs(Patience::hard(ask.hard))).await?;
         Ok(Response::new(wire::MountMfsReply { pid }))
     }
 

@@ -35,6 +35,7 @@ use krg_sys::clock::{boot_ns, page_size, ticks_per_s, wall_ns};
 use krg_sys::procfs::{HidePid, Procfs};
 use krg_types::MemberId;
 use krg_types::limits::{CERTIFICATE_BYTES_MAX, GROUP_MAIN, MESSAGE_BYTES_MAX};
+use krg_types::mfs::Patience;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -499,7 +500,9 @@ async fn open_to_commands(
 async fn begin_views(station: &Station) {
     let (mounts, config) = (&station.mounts, &station.config);
     mounts.resume();
-    for (at, kind) in [(&config.view.mount, Kind::Proc), (&config.mfs.mount, Kind::Mfs)] {
+    for (at, kind) in
+        [(&config.view.mount, Kind::Proc), (&config.mfs.mount, Kind::Mfs(Patience::Soft))]
+    {
         if at != Path::new("") && mounts.keep(at.clone(), kind).is_ok() {
             tracing::debug!(path = %at.display(), "mounting");
         }

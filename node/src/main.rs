@@ -22,6 +22,7 @@ mod wire;
 
 use clap::{Parser, Subcommand};
 use krg_types::NodeId;
+use krg_types::mfs::Patience;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -67,6 +68,9 @@ enum Command {
     MountMfs {
         /// Where.
         path: PathBuf,
+        /// Who uses files of a node that does not answer waits for it.
+        #[arg(long)]
+        hard: bool,
     },
     /// Serves the mount of one node's file tree (the same).
     #[command(hide = true)]
@@ -75,6 +79,9 @@ enum Command {
         path: PathBuf,
         /// Whose.
         node: NodeId,
+        /// Who uses files of a node that does not answer waits for it.
+        #[arg(long)]
+        hard: bool,
     },
     /// Serves this node's files to the others (the same).
     #[command(hide = true)]
@@ -136,9 +143,11 @@ fn run(args: Args) -> anyhow::Result<u8> {
     }
     match args.command {
         Some(Command::MountProc { path }) => mount_proc::run(&config, &path).map(|()| 0),
-        Some(Command::MountMfs { path }) => mount_mfs::run(&config, &path).map(|()| 0),
-        Some(Command::MountNode { path, node }) => {
-            mount_node::run(&config, &path, node).map(|()| 0)
+        Some(Command::MountMfs { path, hard }) => {
+            mount_mfs::run(&config, &path, Patience::hard(hard)).map(|()| 0)
+        }
+        Some(Command::MountNode { path, node, hard }) => {
+            mount_node::run(&config, &path, node, Patience::hard(hard)).map(|()| 0)
         }
         Some(Command::ServeFiles) => serve_files::run(&config).map(|()| 0),
         _ => {

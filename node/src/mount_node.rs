@@ -11,7 +11,8 @@ use krg_faf::serve;
 use krg_krgfs::node::{self, Source};
 use krg_rpc::dial::Secure;
 use krg_rpc::peers::Peers;
-use krg_types::{NodeId, mfs};
+use krg_types::NodeId;
+use krg_types::mfs::{self, Patience};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 const PROBE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Mounts the tree of `node` on `at` and serves it until it is unmounted or asked to end.
-pub fn run(config: &Config, at: &Path, node: NodeId) -> Result<()> {
+pub fn run(config: &Config, at: &Path, node: NodeId, patience: Patience) -> Result<()> {
     let runtime = process::begin(mfs::SERVER)?;
     let source = runtime.block_on(async {
         let fed = member_feed::start(config).await?;
@@ -29,7 +30,7 @@ pub fn run(config: &Config, at: &Path, node: NodeId) -> Result<()> {
             let server = export::serve(config, &fed, Whose::Own).await?;
             return Ok(Source::Own(server));
         }
-        anyhow::Ok(Source::Remote(route(&fed, node)))
+        anyhow::Ok(Source::Remote(route(&fed, node), patience))
     })?;
     let session = node::mount(at, node, source, runtime.handle(), process::threads())?.spawn()?;
     process::serve(runtime, at, || session.join(), async {})

@@ -50,7 +50,7 @@ enum Stage {
 impl Stage {
     /// When a process of this kind ends.
     fn of(kind: Kind) -> Stage {
-        if kind == Kind::Mfs { Stage::All } else { Stage::Leaves }
+        if matches!(kind, Kind::Mfs(_)) { Stage::All } else { Stage::Leaves }
     }
 }
 

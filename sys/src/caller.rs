@@ -4,6 +4,8 @@ use crate::cred::Caller;
 use crate::process::{Stat, parse_stat};
 use crate::procfs::{DirAt, Procfs};
 use krg_types::limits::GROUPS_MAX;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use std::io::IoSliceMut;
 use std::os::fd::AsFd;
 
 /// The process (thread) behind a request, as this mount's pid namespace numbers it.
@@ -56,6 +58,31 @@ impl Asker {
         false
     }
 
+    /// Does it wait in a system call that is to make this very name, or take what has it? What that
+    /// finds out by itself, its look-up before need not know for sure.
+    pub fn makes(&self, procfs: &Procfs, name: &[u8]) -> bool {
+        for _ in 0..SLEEPY_MAX {
+            match self.file(procfs, "syscall").as_deref().and_then(made_path) {
+                Some(path) => return self.ends_with(path, name),
+                None if self.tid == 0 || self.system_call(procfs).is_some() => return false,
+                None => std::thread::yield_now(),
+            }
+        }
+        false
+    }
+
+    /// Is this the last name of the path at an address of its memory?
+    fn ends_with(&self, path: usize, name: &[u8]) -> bool {
+        let mut text = [0; libc::PATH_MAX as usize];
+        let from = [RemoteIoVec { base: path, len: text.len() }];
+        let pid = nix::unistd::Pid::from_raw(self.tid as i32);
+        let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut text)], &from).unwrap_or(0);
+        let end = text[..read].iter().position(|byte| *byte == 0);
+        let path = end.map(|end| &text[..end]).unwrap_or_default();
+        let last = path.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty());
+        last == Some(name)
+    }
+
     fn system_call(&self, procfs: &Procfs) -> Option<i64> {
         self.file(procfs, "syscall")?.split(' ').next()?.parse().ok()
     }
@@ -101,6 +128,30 @@ const MAKING: [i64; 6] = [
 #[cfg(not(target_arch = "x86_64"))]
 const MAKING: [i64; 3] = [libc::SYS_mkdirat, libc::SYS_mknodat, libc::SYS_symlinkat];
 
+/// Where the path is of which a system call makes the last name; none if it makes none. As
+/// proc_pid_syscall(5) tells it: the number, and the arguments in hexadecimal.
+fn made_path(told: &str) -> Option<usize> {
+    let mut words = told.split_whitespace();
+    let number: i64 = words.next()?.parse().ok()?;
+    let args: Vec<usize> = words
+        .map_while(|word| usize::from_str_radix(word.strip_prefix("0x")?, 16).ok())
+        .collect();
+    let creates = |flags: usize| flags & libc::O_CREAT as usize != 0;
+    let path = match number {
+        libc::SYS_openat if creates(*args.get(2)?) => 1,
+        libc::SYS_mkdirat | libc::SYS_mknodat => 1,
+        libc::SYS_symlinkat => 2,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open if creates(*args.get(1)?) => 0,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_creat | libc::SYS_mkdir | libc::SYS_mknod => 0,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_symlink => 1,
+        _ => return None,
+    };
+    args.get(path).copied()
+}
+
 /// Signals that stop a process or let it go on (signal(7)): it comes back, and wants its answer.
 const STOPS: [u32; 5] = [18, 19, 20, 21, 22];
 
@@ -138,6 +189,27 @@ mod tests {
         assert!(!me.is_interrupted(&procfs));
         let nobody = Asker { tid: 0, ..me };
         assert_eq!((nobody.tgid(&procfs), nobody.system_call(&procfs)), (None, None));
+    }
+
+    #[test]
+    fn a_system_call_that_makes_a_name_is_known() {
+        let call = |number: i64, args: &str| made_path(&format!("{number} {args} 0x7 0x8"));
+        let create = format!("0xffffff9c 0x1000 {:#x} 0x1b6 0x0 0x0", libc::O_CREAT | 1);
+        assert_eq!(call(libc::SYS_openat, &create), Some(0x1000));
+        assert_eq!(call(libc::SYS_openat, "0xffffff9c 0x1000 0x1 0x0 0x0 0x0"), None);
+        assert_eq!(call(libc::SYS_mkdirat, "0x3 0x2000 0x1ff 0x0 0x0 0x0"), Some(0x2000));
+        assert_eq!(call(libc::SYS_renameat2, &create), None);
+        assert_eq!((made_path("running"), made_path(""), made_path("257")), (None, None, None));
+    }
+
+    #[test]
+    fn the_last_name_of_a_path_is_read_where_it_is() {
+        let tid = nix::unistd::gettid().as_raw().unsigned_abs();
+        let me = Asker { uid: 0, gid: 0, tid };
+        let path = c"/some/where/else//";
+        let at = path.as_ptr() as usize;
+        assert!(me.ends_with(at, b"else") && !me.ends_with(at, b"where"));
+        assert!(!me.ends_with(8, b"else") && !Asker { tid: 0, ..me }.ends_with(at, b"else"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod file_lock;
 pub mod file_times;
 pub mod fuse_device;
 pub mod mount;
+pub mod names;
 pub mod ns;
 pub mod process;
 pub mod procfs;

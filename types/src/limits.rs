@@ -117,6 +117,8 @@ pub const FILE_THREADS_PER_LINK_MAX: usize = 64;
 pub const FILE_REQUESTS_MAX: usize = 4096;
 /// Open files of all clients of one file server.
 pub const FILE_OPENS_MAX: usize = 16_384;
+/// Answers that are kept for a client that may ask again: more than it can have under way.
+pub const FILE_REPLIES_MAX: usize = 4096;
 /// Files of which one client is told when they change. More are forgotten, and it is told so.
 pub const FILE_PROMISES_MAX: usize = 1 << 18;
 /// Files that a client lets go of in one message.

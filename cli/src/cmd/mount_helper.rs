@@ -46,8 +46,9 @@ const KNOWN: [&str; 16] = [
 ];
 
 /// Of openMosix: a file system call was done where the file is. Here the file comes to the call, so
-/// it changes nothing. `soft` is what these mounts are: a node that is down is an error at once.
-const MFS_KNOWN: [&str; 4] = ["dfsa", "dfsa=0", "dfsa=1", "soft"];
+/// it changes nothing. `soft` is what these mounts are if nothing is said: a node that is down is an
+/// error at once.
+const MFS_KNOWN: [&str; 5] = ["dfsa", "dfsa=0", "dfsa=1", "soft", mfs::HARD];
 
 fn is_known(option: &str, more: &[&str]) -> bool {
     KNOWN.contains(&option)
@@ -95,7 +96,10 @@ pub fn mount_mfs(args: &[OsString]) -> Result<u8> {
     let path = checked(&call, "mfs", &MFS_KNOWN)?;
     let is_there = top_at(&path)?.is_some_and(|m| m.fs_type == mfs::ROOT_TYPE);
     if !call.fake && !is_there {
-        daemon::mount_mfs(path.to_string_lossy().into_owned())?;
+        // The last of the two that is said, as with any mount.
+        let said = call.options.iter().rev().find(|o| *o == "soft" || *o == mfs::HARD);
+        let hard = said.is_some_and(|o| o == mfs::HARD);
+        daemon::mount_mfs(path.to_string_lossy().into_owned(), hard)?;
         is_seen(&path)?;
     }
     Ok(0)
@@ -142,13 +146,13 @@ mod tests {
 
     #[test]
     fn each_type_has_its_options() {
-        for option in ["dfsa=1", "dfsa=0", "soft"] {
+        for option in ["dfsa=1", "dfsa=0", "soft", "hard"] {
             assert!(is_known(option, &MFS_KNOWN) && !is_known(option, &[]), "{option}");
         }
         for option in ["rw", "defaults", "x-systemd.requires=krgd.service", ""] {
             assert!(is_known(option, &MFS_KNOWN) && is_known(option, &[]), "{option}");
         }
-        for option in ["hard", "dfsa=2", "bogus"] {
+        for option in ["harder", "dfsa=2", "bogus"] {
             assert!(!is_known(option, &MFS_KNOWN), "{option}");
         }
         let call = parse(&words("none /no/such/dir -o hard")).unwrap();

@@ -7,7 +7,6 @@ use crate::server::{Ear, Open, Out, Server, Session, enter_thread};
 use bytes::Bytes;
 use krg_types::{MemberId, NodeId};
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// It, and its only client.
@@ -37,11 +36,9 @@ impl Local {
             }
             let out = out.get_or_insert_default();
             let data = data.concat();
-            let perform = || self.server.perform(&self.session, request, &data, out);
-            match catch_unwind(AssertUnwindSafe(perform)) {
-                Ok(Answer::Failed(errno)) => Err(sane(errno)),
-                Ok(answer) => Ok((answer, Bytes::copy_from_slice(out.bytes()))),
-                Err(_) => Err(libc::EIO),
+            match self.server.perform(&self.session, request, &data, out) {
+                Answer::Failed(errno) => Err(sane(errno)),
+                answer => Ok((answer, Bytes::copy_from_slice(out.bytes()))),
             }
         })
     }

@@ -1,6 +1,6 @@
 //! The way to a server: two connections, made again when they break.
 
-use super::{Client, receive};
+use super::{BULK_BYTES, Client, receive};
 use crate::op::{Answer, Caller, Hello, Op, Request, Welcome};
 use crate::serve::cluster_name;
 use krg_rpc::frame::Frame;
@@ -10,7 +10,7 @@ use krg_types::MemberId;
 use krg_types::limits::PROTOCOL_VERSION;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -52,11 +52,13 @@ pub struct Destination {
 /// How it stands.
 pub(super) enum State {
     /// Questions wait for the first connection, or for the one after a break.
-    Connecting(Vec<Frame>),
+    Connecting,
     /// There are connections.
     Up(Road),
-    /// There are none: questions fail at once.
+    /// There are none: questions fail at once, but of those who wait.
     Down,
+    /// Nor will there be: the node is no member.
+    Gone,
 }
 
 /// Two connections of one session.
@@ -121,10 +123,11 @@ pub(super) async fn keep(client: Weak<Client>, mut route: Route) {
             }
             Err(e) => {
                 tracing::debug!(error = %e, "not connected to a node's files");
-                let up = route.to.borrow().as_ref().is_some_and(|to| to.up);
+                let to = route.to.borrow().clone();
+                let up = to.as_ref().is_some_and(|to| to.up);
                 // Of a node that is there, the server may just be starting.
                 if !up || broken_since.elapsed() > PATIENCE {
-                    held.fail();
+                    held.fail(to.is_some());
                 }
                 drop(held);
                 let pause = if up { RETRY } else { RETRY_DOWN };
@@ -179,7 +182,7 @@ async fn one(
         session,
         notices,
     };
-    let request = Request { caller: Caller::default(), op: Op::Hello(hello) };
+    let request = Request { caller: Caller::default(), op: Op::Hello(hello), once: false };
     let head = postcard::to_allocvec(&request).map_err(io::Error::other)?;
     link.send(1, &head, &[])?;
     let greeted = link.clone();
@@ -227,10 +230,14 @@ impl Drop for CloseOnDrop {
 impl Client {
     /// There are connections now: what was held goes out.
     fn begin(self: &Arc<Self>, greeted: [Greeted; 2], welcome: Welcome) {
-        if !welcome.resumed {
+        // A greeting that was lost has begun the session, and nothing is open in it.
+        let session = self.session();
+        let before = self.greeted.lock().unwrap_or_else(PoisonError::into_inner).replace(session);
+        let resumed = welcome.resumed && before == Some(session);
+        if !resumed {
             self.life.fetch_add(1, Ordering::AcqRel);
         }
-        self.events.connected(welcome.resumed, welcome.root);
+        self.events.connected(resumed, welcome.root);
         let links = greeted.map(|Greeted { link, inbox, early }| {
             let (client, receiver) = (Arc::downgrade(self), link.clone());
             let thread = std::thread::Builder::new().name("answers".into());
@@ -239,36 +246,42 @@ impl Client {
             }
             link
         });
-        let mut state = self.state();
-        let before = std::mem::replace(&mut *state, State::Up(Road::new(links)));
-        if let (State::Connecting(held), State::Up(road)) = (before, &*state) {
-            for frame in held {
-                let _ = road.link(false).send(frame.id, &frame.head, &[&frame.data]);
-            }
-        }
-        drop(state);
+        *self.state() = State::Up(Road::new(links));
+        self.send_held();
         // What it has not heard, it still has to, if it is the one that knows of it.
-        for op in self.take_unsaid().into_iter().filter(|_| welcome.resumed) {
+        for op in self.take_unsaid().into_iter().filter(|_| resumed) {
             self.tell(op);
+        }
+    }
+
+    /// Sends what was held back, if there are connections.
+    pub(super) fn send_held(&self) {
+        let state = self.state();
+        let State::Up(road) = &*state else { return };
+        if road.is_doubted() {
+            return;
+        }
+        for frame in self.table.to_send() {
+            let bulk = frame.data.len() > BULK_BYTES;
+            // If it fails, the connections have ended: that is seen to.
+            let _ = road.link(bulk).send(frame.id, &frame.head, &[&frame.data]);
         }
     }
 
     /// The connections have ended: what was asked on them is not known to have been done.
     fn broke(&self) {
-        *self.state() = State::Connecting(Vec::new());
-        for pending in self.table.drain() {
+        *self.state() = State::Connecting;
+        for pending in self.table.break_off() {
             (pending.done)(Err(libc::EHOSTDOWN));
         }
     }
 
-    /// No connection can be made.
-    fn fail(&self) {
-        let before = std::mem::replace(&mut *self.state(), State::Down);
-        for pending in self.table.drain() {
+    /// No connection can be made, now or, if it is no member, at all.
+    fn fail(&self, is_member: bool) {
+        *self.state() = if is_member { State::Down } else { State::Gone };
+        let failed = if is_member { self.table.break_off() } else { self.table.drain() };
+        for pending in failed {
             (pending.done)(Err(libc::EHOSTDOWN));
-        }
-        if !matches!(before, State::Down) {
-            self.events.lost();
         }
     }
 }

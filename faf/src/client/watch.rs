@@ -1,7 +1,7 @@
 //! Looks after deadlines, and after callers that have been told to end, while anything waits.
 
 use super::Client;
-use std::sync::{PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How often. A question younger than that is nobody's worry.
@@ -29,14 +29,13 @@ fn is_needed(client: &Client) -> bool {
     *waited.unwrap_or_else(PoisonError::into_inner).0
 }
 
-fn look(client: &Client) {
+fn look(client: &Arc<Client>) {
     let now = Instant::now();
     for pending in client.table.interrupted(now, PERIOD) {
         (pending.done)(Err(libc::EINTR));
     }
-    let late = client.table.late(now);
-    // Who waits for a moment only says nothing against the server.
-    if late.iter().any(|p| p.deadline.duration_since(p.began) >= super::PROBE_MAX) {
+    let (late, silent) = client.table.late(now, super::PROBE_MAX);
+    if silent {
         client.doubt();
     }
     for pending in late {

@@ -6,6 +6,7 @@ use crate::bytes::Bounded;
 use crate::op::{Answer, Entry, Handle, Line, Listed, OpenId, dir_bytes};
 use krg_sys::dirents::{self, Dirent};
 use krg_sys::file_handle;
+use krg_sys::names;
 use krg_sys::statx::statx;
 use std::ffi::CStr;
 use std::io;
@@ -23,10 +24,11 @@ impl Turn<'_> {
         self.promise(&found);
         let stat = statx(found.fd.as_fd(), c"")?;
         let fd = self.acting(|| reopen(found.fd.as_fd(), libc::O_RDONLY | libc::O_DIRECTORY))?;
+        let exact = names::are_exact(fd.as_fd());
         let (lines, end) = self.lines(fd.as_fd(), bytes, out)?;
         if end {
             // A small directory has been read in one go: nothing stays open.
-            return Ok(Answer::Listed(Listed { open: None, lines, end }));
+            return Ok(Answer::Listed(Listed { open: None, lines, end, exact }));
         }
         let caller = self.caller.clone();
         let (file, place) = ((stat.dev, stat.ino), Mutex::new(()));
@@ -41,7 +43,7 @@ impl Turn<'_> {
             broken: AtomicBool::new(false),
             place,
         }))?;
-        Ok(Answer::Listed(Listed { open: Some(open), lines, end }))
+        Ok(Answer::Listed(Listed { open: Some(open), lines, end, exact }))
     }
 
     pub(super) fn read_dir(
@@ -55,7 +57,7 @@ impl Turn<'_> {
         let _place = dir.place.lock().unwrap_or_else(PoisonError::into_inner);
         dirents::seek(dir.fd.as_fd(), offset)?;
         let (lines, end) = self.lines(dir.fd.as_fd(), bytes, out)?;
-        Ok(Answer::Listed(Listed { open: Some(open), lines, end }))
+        Ok(Answer::Listed(Listed { open: Some(open), lines, end, exact: false }))
     }
 
     pub(super) fn sync_dir(&self, dir: &Handle) -> io::Result<Answer> {

@@ -1,7 +1,7 @@
 //! Files that are open: reading, writing, and what else is done to their bytes.
 
 use super::names::with_umask;
-use super::session::Open;
+use super::session::{Open, Session};
 use super::{Out, Turn, attr_of, errno, reopen};
 use crate::bytes::{Bounded, Name};
 use crate::export::Child;
@@ -111,10 +111,7 @@ impl Turn<'_> {
             }
             self.keep(fd, &found, file, flags, lease)
         })?;
-        if want > 0 && flags & libc::O_ACCMODE != libc::O_WRONLY {
-            let open = self.session.get(opened.open)?;
-            out.len = pread(&open.fd, out.room(want as usize), 0).unwrap_or(0);
-        }
+        out.len = beginning(self.session, opened.open, want as usize, out);
         Ok(Answer::Opened(opened))
     }
 
@@ -311,6 +308,14 @@ impl Turn<'_> {
         let copied =
             copy_file_range(&from.fd, Some(&mut from_offset), &to.fd, Some(&mut to_offset), len)?;
         Ok(Answer::Written { bytes: copied as u32, end: None })
+    }
+}
+
+/// Reads the first bytes of an open file, if any are wanted and it may be read; how many.
+pub(super) fn beginning(session: &Session, open: OpenId, want: usize, out: &mut Out) -> usize {
+    match session.get(open) {
+        Ok(open) if want > 0 => pread(&open.fd, out.room(want), 0).unwrap_or(0),
+        _ => 0,
     }
 }
 

@@ -5,8 +5,10 @@ use super::errno;
 use super::leases::Serial;
 use super::lock::Locks;
 use super::promises::Promises;
+use super::replies::Replies;
 use crate::bytes::Name;
 use crate::op::{Key, Notice, OpenId};
+use krg_rpc::link::Link;
 use krg_sys::cred;
 use krg_types::MemberId;
 use krg_types::limits::FILE_OPENS_MAX;
@@ -15,7 +17,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 /// An open file or directory.
 pub struct Open {
@@ -58,6 +60,9 @@ pub struct Session {
     pub locks: Locks,
     /// What it is told of.
     pub promises: Promises,
+    /// What it may ask again.
+    pub replies: Replies,
+    links: Mutex<Vec<Weak<Link>>>,
     /// Of all sessions.
     count: Arc<AtomicUsize>,
 }
@@ -66,8 +71,18 @@ impl Session {
     /// Of a client that has nothing open.
     pub fn new(member: MemberId, serial: Serial, count: Arc<AtomicUsize>) -> Session {
         let (next, opens, locks) = (AtomicU64::new(first()), RwLock::default(), Locks::default());
-        let promises = Promises::default();
-        Session { member, serial, next, opens, locks, promises, count }
+        let (promises, replies, links) = <_>::default();
+        Session { member, serial, next, opens, locks, promises, replies, links, count }
+    }
+
+    /// It has a new connection. With the first of a pair those end that it had before: nothing of
+    /// what still comes on them is to be done.
+    pub fn connected(&self, link: &Arc<Link>, first: bool) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if first {
+            links.drain(..).filter_map(|old| old.upgrade()).for_each(|old| old.close());
+        }
+        links.push(Arc::downgrade(link));
     }
 
     /// Keeps a file open.

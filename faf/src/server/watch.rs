@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Bytes of events read at once.
 const READ_BYTES: usize = 64 << 10;
+/// Read so many times in a row; what still comes then is new.
+const READS_MAX: usize = 16;
 /// After a first event, more are waited for as long: a busy disk is looked at a hundred times a
 /// second and not for every file, and what happens to one file is one event.
 const GATHER: Duration = Duration::from_millis(10);
@@ -31,7 +33,7 @@ pub struct Watch(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    watcher: Option<Arc<Watcher>>,
+    reader: Option<Arc<Reader>>,
     mounts: HashSet<MountKey>,
     /// How often each file is open for clients.
     files: HashMap<Key, usize>,
@@ -48,19 +50,19 @@ impl Watch {
             return;
         }
         let mut state = self.state();
-        let watcher = match &state.watcher {
-            Some(watcher) => watcher.clone(),
+        let reader = match &state.reader {
+            Some(reader) => reader.clone(),
             None => match self.begin(sessions) {
-                Ok(watcher) => {
-                    state.watcher = Some(watcher.clone());
-                    watcher
+                Ok(reader) => {
+                    state.reader = Some(reader.clone());
+                    reader
                 }
                 Err(e) => return tracing::info!(error = %e, "changes are not watched"),
             },
         };
         // Also those that were: what is mounted again at its place is not watched any more.
         let watched = tree.mounts().filter_map(|(key, mount)| {
-            let done = watcher.watch_file_system(mount);
+            let done = reader.watcher.watch_file_system(mount);
             let done =
                 done.inspect_err(|e| tracing::info!(error = %e, "a file system is not watched"));
             done.is_ok().then_some(key)
@@ -68,12 +70,22 @@ impl Watch {
         state.mounts = watched.collect();
     }
 
-    fn begin(self: &Arc<Self>, sessions: &Arc<Sessions>) -> io::Result<Arc<Watcher>> {
-        let watcher = Arc::new(Watcher::new()?);
-        let (weak, sessions) = (Arc::downgrade(&watcher), sessions.clone());
+    fn begin(self: &Arc<Self>, sessions: &Arc<Sessions>) -> io::Result<Arc<Reader>> {
+        let buf = Mutex::new(vec![0; READ_BYTES]);
+        let reader = Arc::new(Reader { watcher: Watcher::new()?, buf });
+        let (weak, sessions) = (Arc::downgrade(&reader), sessions.clone());
         let thread = std::thread::Builder::new().name("changes".into());
         thread.spawn(move || tell(&weak, &sessions))?;
-        Ok(watcher)
+        Ok(reader)
+    }
+
+    /// Tells all that has changed until now, without waiting for more: who is let into a file is
+    /// not to hear later, while he reads it, of what was changed before.
+    pub fn catch_up(&self, sessions: &Sessions) {
+        let reader = self.state().reader.clone();
+        if let Some(Err(e)) = reader.map(|reader| reader.pass_on_all(sessions)) {
+            tracing::warn!(error = %e, "changes cannot be told");
+        }
     }
 
     /// Nobody is there to be told.
@@ -90,11 +102,11 @@ impl Watch {
     pub fn opened(&self, file: Key, fd: BorrowedFd<'_>) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let Some(watcher) = &state.watcher else { return };
+        let Some(reader) = &state.reader else { return };
         let count = state.files.entry(file).or_default();
         *count += 1;
         if *count == 1 {
-            let _ = watcher.watch_inode(fd);
+            let _ = reader.watcher.watch_inode(fd);
         }
     }
 
@@ -102,39 +114,54 @@ impl Watch {
     pub fn closed(&self, file: Key, fd: BorrowedFd<'_>) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let (Some(watcher), Some(count)) = (&state.watcher, state.files.get_mut(&file)) else {
+        let (Some(reader), Some(count)) = (&state.reader, state.files.get_mut(&file)) else {
             return;
         };
         *count -= 1;
         if *count == 0 {
             state.files.remove(&file);
-            let _ = watcher.unwatch_inode(fd);
+            let _ = reader.watcher.unwatch_inode(fd);
         }
     }
 }
 
-/// Tells the clients, until the watcher is let go of.
-fn tell(watcher: &Weak<Watcher>, sessions: &Sessions) {
-    let own = std::process::id() as i32;
-    let mut buf = vec![0; READ_BYTES];
-    while let Some(watcher) = watcher.upgrade() {
-        match wait_readable(watcher.as_fd(), LOOK_PERIOD).and_then(|ready| match ready {
-            true => {
-                std::thread::park_timeout(GATHER);
-                watcher.read(&mut buf)
+/// Reads what has changed. One at a time: so whoever has read, also finds told what was read before.
+struct Reader {
+    watcher: Watcher,
+    buf: Mutex<Vec<u8>>,
+}
+
+impl Reader {
+    fn pass_on_all(&self, sessions: &Sessions) -> io::Result<()> {
+        let own = std::process::id() as i32;
+        let mut buf = self.buf.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..READS_MAX {
+            let events = self.watcher.read(&mut buf)?;
+            if events.is_empty() {
+                break;
             }
-            false => Ok(Vec::new()),
-        }) {
-            Ok(events) => {
-                // What this process does, it does for a client, and has told the others itself.
-                for event in events.iter().filter(|e| e.overflow || e.pid != own) {
-                    pass_on(event, sessions);
-                }
+            // What this process does, it does for a client, and has told the others itself.
+            for event in events.iter().filter(|e| e.overflow || e.pid != own) {
+                pass_on(event, sessions);
             }
-            Err(e) => {
-                tracing::error!(error = %e, "changes cannot be told any more");
-                return sessions.everything(None);
+        }
+        Ok(())
+    }
+}
+
+/// Tells the clients, until the reader is let go of.
+fn tell(reader: &Weak<Reader>, sessions: &Sessions) {
+    while let Some(reader) = reader.upgrade() {
+        let told = wait_readable(reader.watcher.as_fd(), LOOK_PERIOD).and_then(|ready| {
+            if !ready {
+                return Ok(());
             }
+            std::thread::park_timeout(GATHER);
+            reader.pass_on_all(sessions)
+        });
+        if let Err(e) = told {
+            tracing::error!(error = %e, "changes cannot be told any more");
+            return sessions.everything(None);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Writes that are under way while their writers go on: only to files that nobody else has open,
 //! and never more than are to be lost at once. Whatever asks about such a file waits for them.
 
-use super::core::{Core, DEADLINE};
+use super::core::{Core, DEADLINE, Who};
 use fuser::{Errno, INodeNo};
 use krg_faf::op::Attr;
 use std::collections::HashMap;
@@ -84,11 +84,13 @@ impl Behind {
     }
 
     /// The lease is gone: with it goes the leave to write on without waiting.
-    pub fn recalled(&self, ino: Option<INodeNo>) {
+    pub fn recalled(&self, of: &[INodeNo]) {
         let mut table = self.table();
         table.recalls += 1;
-        if let Some(file) = ino.and_then(|ino| table.files.get_mut(&ino.0)) {
-            file.lease = false;
+        for ino in of {
+            if let Some(file) = table.files.get_mut(&ino.0) {
+                file.lease = false;
+            }
         }
     }
 
@@ -165,6 +167,34 @@ impl Behind {
                 work(core);
             }
         }
+    }
+
+    /// The same for somebody who may be told to end meanwhile.
+    pub fn barrier_for(
+        &self,
+        core: &Arc<Core>,
+        who: &Who,
+        ino: INodeNo,
+        work: impl FnOnce(&Arc<Core>, Result<(), Errno>) + Send + 'static,
+    ) {
+        if self.is_clear(ino) {
+            return work(core, Ok(()));
+        }
+        let work = Arc::new(Mutex::new(Some(work)));
+        let take =
+            |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (ended, ender) = (work.clone(), core.clone());
+        let held = core.hold(who, move |errno| {
+            if let Some(work) = take(&ended) {
+                work(&ender, Err(errno));
+            }
+        });
+        self.barrier(core, ino, move |core| {
+            core.let_go(held);
+            if let Some(work) = take(&work) {
+                work(core, Ok(()));
+            }
+        });
     }
 
     /// For `corrected`.

@@ -4,6 +4,7 @@ use super::backing::Backings;
 use super::behind::Behind;
 use super::convert::file_attr;
 use super::inodes::Inodes;
+use super::known::{self, Known};
 use super::listings::Listings;
 use super::news::News;
 use super::opens::{Asked, OpenFile, Opens};
@@ -20,7 +21,7 @@ use krg_types::limits::FILE_FORGETS_MAX;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -29,7 +30,7 @@ use std::time::Duration;
 pub const DEADLINE: Duration = Duration::from_secs(5);
 /// The kernel may use a name for so long: it is told when the name changes, unless its server
 /// cannot be reached, and then not for longer than that takes to be noticed.
-const NAME_TTL: Duration = Duration::from_secs(5);
+pub const NAME_TTL: Duration = Duration::from_secs(5);
 /// That there is no such name, the same.
 pub const ABSENT_TTL: Duration = NAME_TTL;
 /// And attributes: truncate(2) and times that are set one by one are not told of.
@@ -56,6 +57,8 @@ pub struct Core {
     pub listings: Listings,
     /// What was changed here of late.
     pub touched: Touched,
+    /// What names directories do not have.
+    pub known: Known,
     /// What the kernel reads and writes by itself.
     pub backings: Backings,
     procfs: &'static Procfs,
@@ -66,6 +69,8 @@ pub struct Core {
     /// It tells of what the node's own processes change.
     watched: AtomicBool,
     stale: Sender<Stale>,
+    /// Of what was sent there, so much the kernel has not been told yet.
+    untold: Arc<AtomicUsize>,
 }
 
 /// Who has locked something of which file: the kernel tells of every descriptor that is closed,
@@ -108,12 +113,14 @@ impl Core {
             behind: Behind::default(),
             listings: Listings::default(),
             touched: Touched::default(),
+            known: Known::default(),
             backings,
             procfs,
             root: Mutex::default(),
             news,
             watched,
             stale,
+            untold: Arc::default(),
         }
     }
 
@@ -168,7 +175,7 @@ impl Core {
     ) {
         let Some(client) = self.client.get() else { return done(Err(Errno::EHOSTDOWN)) };
         let edits = op.changes();
-        let subjects = touched::subjects(&op);
+        let (subjects, brought) = (touched::subjects(&op), known::brought(&op));
         if edits {
             self.listings.edited();
         }
@@ -188,9 +195,35 @@ impl Core {
             if !subjects.is_empty() {
                 core.touched.add(&subjects);
             }
+            // Also if it has failed: it may still be done.
+            for (dir, name) in brought {
+                core.known.came(core.inodes.key_of(&dir), name.as_slice());
+            }
             done(reply.map_err(Errno::from_i32));
         };
         client.ask(ask, data, Box::new(done));
+    }
+
+    /// Has `ended` called if somebody is told to end before `let_go`.
+    pub fn hold(&self, who: &Who, ended: impl FnOnce(Errno) + Send + 'static) -> Option<u64> {
+        let (asker, procfs) = (who.asker, self.procfs);
+        let interrupted = Box::new(move || asker.is_interrupted(procfs));
+        let ended = move |reply: krg_faf::client::Reply| {
+            ended(reply.err().map_or(Errno::EINTR, Errno::from_i32));
+        };
+        self.client.get().map(|client| client.hold(interrupted, Box::new(ended)))
+    }
+
+    /// He need not wait any more.
+    pub fn let_go(&self, held: Option<u64>) {
+        if let (Some(client), Some(held)) = (self.client.get(), held) {
+            client.let_go(held);
+        }
+    }
+
+    /// Is the server connected, as far as is known?
+    pub fn is_connected(&self) -> bool {
+        self.client.get().is_some_and(|c| c.is_connected())
     }
 
     /// The root's attributes, as last heard.
@@ -311,6 +344,11 @@ impl Who {
         Who { named: false, ..Who::of(req) }
     }
 
+    /// Is it about to make this name, whatever a look-up finds?
+    pub fn makes(&self, core: &Core, name: &[u8]) -> bool {
+        self.asker.makes(core.procfs, name)
+    }
+
     /// Is it to stop waiting for something that may never come?
     pub fn is_signalled(&self, core: &Core) -> bool {
         self.asker.is_signalled(core.procfs)
@@ -334,19 +372,22 @@ impl Events for Feed {
         core.news.note(&notice);
         match notice {
             Notice::Changed { file } => {
-                if let Some(ino) = core.inodes.changed(file) {
+                core.known.forget(file);
+                for ino in core.inodes.changed(file) {
                     core.tell_kernel(Stale::Inode(ino));
                 }
             }
             Notice::Name { dir, name } => {
-                if let Some(dir) = core.inodes.changed(dir) {
-                    core.tell_kernel(Stale::Name(dir, name));
+                core.known.came(dir, name.as_slice());
+                for dir in core.inodes.changed(dir) {
+                    core.tell_kernel(Stale::Name(dir, name.clone()));
                 }
             }
             Notice::Everything => core.everything_changed(),
             Notice::Recall { file } => core.recalled(file),
             Notice::Root { key, watched } => {
                 core.inodes.call_root(key);
+                core.known.clear();
                 core.watched.store(watched, Ordering::Release);
                 // What may be done is another thing now: who writes is to hear of it at once.
                 core.behind.all_recalled();
@@ -357,6 +398,7 @@ impl Events for Feed {
     fn connected(&self, resumed: bool, root: Entry) {
         let Some(core) = self.0.upgrade() else { return };
         core.inodes.name_root(&root);
+        core.known.clear();
         core.watched.store(root.watched, Ordering::Release);
         // At first there is nothing to be old; and a word about the root would make the kernel drop
         // its attributes that are on their way: it would take the root for nobody's.
@@ -369,42 +411,57 @@ impl Events for Feed {
             core.behind.all_recalled();
         }
     }
-
-    fn lost(&self) {}
 }
 
 impl Core {
     /// Another client opens a file: it sees what was written here before.
     fn recalled(self: &Arc<Self>, file: Key) {
-        let returned = move |core: &Arc<Core>| core.tell(Op::Returned { file });
         let known = self.inodes.changed(file);
-        self.behind.recalled(known);
-        match known {
-            Some(ino) => {
-                self.behind.barrier(self, ino, move |core| {
-                    core.behind.resized(ino);
-                    returned(core);
-                });
-            }
-            None => returned(self),
-        }
+        self.behind.recalled(&known);
+        self.give_back(known, file);
+    }
+
+    /// The lease on a file, whatever its numbers are here, when nothing is under way to it.
+    fn give_back(self: &Arc<Self>, mut of: Vec<INodeNo>, file: Key) {
+        let Some(ino) = of.pop() else { return self.tell(Op::Returned { file }) };
+        self.behind.barrier(self, ino, move |core| {
+            core.behind.resized(ino);
+            core.give_back(of, file);
+        });
     }
 
     fn everything_changed(&self) {
+        self.known.clear();
         for ino in self.inodes.all_changed() {
             self.tell_kernel(Stale::Inode(ino));
         }
     }
 
-    /// Goes on when the kernel knows that this is old.
-    pub fn once_told(&self, stale: Stale, work: impl FnOnce() + Send + 'static) {
-        self.tell_kernel(stale);
+    /// Goes on when the kernel knows that this is old, and what it was to be told before.
+    pub fn once_told(&self, stale: Option<Stale>, work: impl FnOnce() + Send + 'static) {
+        if stale.is_none() && self.has_told() {
+            return work();
+        }
+        stale.into_iter().for_each(|stale| self.tell_kernel(stale));
         self.tell_kernel(Stale::Then(Box::new(work)));
     }
 
     /// What the kernel has is old: it is told from a thread that has nothing else to do.
     pub fn tell_kernel(&self, stale: Stale) {
+        self.untold.fetch_add(1, Ordering::AcqRel);
         let _ = self.stale.send(stale);
+    }
+
+    /// Has the kernel been told all that it is to be told? Who is let into a file waits for that:
+    /// the kernel lets attributes go that are on their way to it when it is told something, and
+    /// reads a file to the end that it knew before.
+    pub fn has_told(&self) -> bool {
+        self.untold.load(Ordering::Acquire) == 0
+    }
+
+    /// For `tell_kernel` of a thread.
+    pub fn untold(&self) -> Arc<AtomicUsize> {
+        self.untold.clone()
     }
 
     /// How long the kernel may use a name, and the attributes of its file, that were asked for
@@ -444,7 +501,10 @@ impl Core {
 
     /// The kernel has forgotten a file.
     pub fn forget(&self, ino: INodeNo, times: u64) {
-        self.inodes.forget(ino, times);
+        if let Some(key) = self.inodes.forget(ino, times) {
+            // The server says nothing more of it.
+            self.known.forget(key);
+        }
         let keys = self.inodes.take_forgotten(FORGETS);
         if !keys.is_empty() {
             for keys in keys.chunks(FILE_FORGETS_MAX) {
@@ -468,7 +528,7 @@ pub enum Stale {
 
 /// Tells the kernel what is old, until the mount ends. It may wait for what the kernel has to
 /// write first, and for whoever uses the file.
-pub fn tell_kernel(stale: &Receiver<Stale>, kernel: &Notifier) {
+pub fn tell_kernel(stale: &Receiver<Stale>, untold: &AtomicUsize, kernel: &Notifier) {
     for stale in stale {
         // What the kernel does not have is of no interest to it (ENOENT).
         match stale {
@@ -481,5 +541,6 @@ pub fn tell_kernel(stale: &Receiver<Stale>, kernel: &Notifier) {
                 let _ = kernel.inval_inode(dir, -1, 0);
             }
         }
+        untold.fetch_sub(1, Ordering::AcqRel);
     }
 }

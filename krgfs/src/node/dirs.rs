@@ -5,46 +5,109 @@ use super::core::{Core, Result, Who, unexpected};
 use super::generation;
 use super::inodes::is_apart;
 use super::opens::{Asked, OpenDir, Part};
-use fuser::{Errno, FileHandle, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
-use krg_faf::op::{Answer, Entry, Handle, Key, Line, Listed, Op};
+use fuser::{Errno, FileHandle, FopenFlags, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use krg_faf::op::{Answer, Entry, Handle, Key, Line, Listed, Op, OpenId};
 use krg_types::limits::DIR_BYTES_MAX;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Names that are read for the sake of those that are not among them: some two hundred.
+const SAKE_BYTES: u32 = 16 << 10;
+
 impl Core {
-    /// Opens a directory and reads its first part.
+    /// Opens a directory and reads its first part. The kernel may go on using the names that it
+    /// has of it if the flags say so.
     pub fn open_dir(
         self: &Arc<Self>,
         who: &Who,
         ino: INodeNo,
-        done: impl FnOnce(Result<FileHandle>) + Send + 'static,
+        done: impl FnOnce(Result<(FileHandle, FopenFlags)>) + Send + 'static,
     ) {
         let handle = match self.handle(ino) {
             Ok(handle) => handle,
             Err(e) => return done(Err(e)),
         };
-        if let Some(part) =
-            self.listings.get(ino, |part| self.is_news(part.asked, self.inodes.key(ino)))
-        {
+        if let Some(part) = self.just_read(ino) {
+            // What the kernel keeps was read from nothing older.
+            let how = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
             let dir = OpenDir::new(handle, None, part);
-            return done(self.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE));
+            let fh = self.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE);
+            return done(fh.map(|fh| (fh, how)));
         }
-        let (life, asked, edits) = (self.life(), self.asked(), self.listings.edits());
-        let op = Op::OpenDir { dir: (*handle).clone(), bytes: DIR_BYTES_MAX };
+        let life = self.life();
+        let core = self.clone();
+        self.read_names(who, ino, &handle.clone(), DIR_BYTES_MAX, move |reply| match reply {
+            Ok((open, part)) => {
+                let how = match part.end && core.is_watched() {
+                    true => FopenFlags::FOPEN_CACHE_DIR,
+                    false => FopenFlags::empty(),
+                };
+                let dir = OpenDir::new(handle, open.map(|open| (life, open)), part);
+                let fh = core.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE);
+                done(fh.map(|fh| (fh, how)));
+            }
+            Err(e) => done(Err(e)),
+        });
+    }
+
+    /// What a directory had a moment ago, if nothing is known to have changed.
+    fn just_read(&self, ino: INodeNo) -> Option<Arc<Part>> {
+        self.listings.get(ino, |part| self.is_news(part.asked, self.inodes.key(ino)))
+    }
+
+    /// Reads a directory from its beginning, and remembers what is of use later.
+    fn read_names(
+        self: &Arc<Self>,
+        who: &Who,
+        ino: INodeNo,
+        handle: &Handle,
+        bytes: u32,
+        done: impl FnOnce(Result<(Option<OpenId>, Arc<Part>)>) + Send + 'static,
+    ) {
+        let (asked, edits, key) = (self.asked(), self.listings.edits(), self.inodes.key(ino));
+        let is_known = ino != INodeNo::ROOT && !self.is_local() && self.is_watched();
+        if is_known {
+            self.known.begun(key);
+        }
+        let op = Op::OpenDir { dir: handle.clone(), bytes };
         let core = self.clone();
         self.ask(who, op, &[], move |reply| match reply {
             Ok((Answer::Listed(listed), _)) => {
-                let remote = listed.open.map(|open| (life, open));
+                let whole = listed.end && listed.exact && is_known;
+                core.known.read(key, whole.then_some(&listed.lines));
+                let open = listed.open;
                 let part = Arc::new(part(0, asked, listed));
                 if part.end && core.is_watched() {
                     core.listings.keep(ino, &part, edits);
                 }
-                let dir = OpenDir::new(handle, remote, part);
-                done(core.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE));
+                done(Ok((open, part)));
             }
-            other => done(Err(unexpected(other))),
+            other => {
+                core.known.read(key, None);
+                done(Err(unexpected(other)));
+            }
+        });
+    }
+
+    /// Is it known, without asking, that a directory has no such name?
+    pub fn lacks(&self, dir: INodeNo, name: &[u8]) -> bool {
+        self.is_up() && self.known.lacks(self.inodes.key(dir), name)
+    }
+
+    /// A name was looked for in vain in a directory whose changes are told. Where that happens
+    /// more than once, all its names are read.
+    pub fn missed(self: &Arc<Self>, who: &Who, dir: INodeNo) {
+        if self.is_local() || !self.known.missed(self.inodes.key(dir)) {
+            return;
+        }
+        let Ok(handle) = self.handle(dir) else { return };
+        let core = self.clone();
+        self.read_names(&who.gone_on(), dir, &handle, SAKE_BYTES, move |reply| {
+            if let Ok((Some(open), _)) = reply {
+                core.tell(Op::Close { open, owner: None });
+            }
         });
     }
 
@@ -52,12 +115,17 @@ impl Core {
     pub fn read_dir(
         self: &Arc<Self>,
         who: &Who,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         done: impl FnOnce(Result<Arc<Part>>) + Send + 'static,
     ) {
         let Some(dir) = self.opens.dir(fh.0) else { return done(Err(Errno::EBADF)) };
         let offset = offset as i64;
+        // What the kernel keeps from now on must not be older than what is kept here.
+        if let Some(part) = (offset == 0).then(|| self.just_read(ino)).flatten() {
+            dir.read(None, part);
+        }
         if let Some(part) = dir.part(offset) {
             return done(Ok(part));
         }

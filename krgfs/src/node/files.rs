@@ -55,7 +55,10 @@ impl Core {
         let want = if reads && small { FIRST_BYTES } else { 0 };
         let op = Op::Open { file: (*handle).clone(), flags: flags as u32, want };
         let who = *who;
-        self.behind.barrier(self, ino, move |core| {
+        self.behind.barrier_for(self, &who, ino, move |core, clear| {
+            if let Err(e) = clear {
+                return done(Err(e));
+            }
             if flags & libc::O_TRUNC != 0 {
                 core.behind.resized(ino);
             }
@@ -67,11 +70,12 @@ impl Core {
                     let first = (want > 0).then_some((bytes, want));
                     let size = opener.inodes.size(ino);
                     let result = opener.opened(ino, handle, opening, moment, &opened, first);
-                    if size == Some(opened.attr.size) || opener.is_local() {
+                    if opener.is_local() {
                         return done(result);
                     }
                     // Else the kernel would not read beyond the end that it knows.
-                    opener.once_told(Stale::Attr(ino), move || done(result));
+                    let stale = (size != Some(opened.attr.size)).then_some(Stale::Attr(ino));
+                    opener.once_told(stale, move || done(result));
                 }
                 other => done(Err(unexpected(other))),
             });
@@ -158,7 +162,10 @@ impl Core {
             Err(e) => return done(Err(e)),
         };
         let who = *who;
-        self.behind.barrier(self, file.ino, move |core| {
+        self.behind.barrier_for(self, &who, file.ino, move |core, clear| {
+            if let Err(e) = clear {
+                return done(Err(e));
+            }
             let life = core.life();
             let again = file.clone();
             core.with_open(&who, &file, move |core, open| match open {
@@ -251,10 +258,18 @@ impl Core {
                 });
                 done(Ok(bytes as u32));
             }
-            // What is there is sent from where it is; to wait for others it is kept.
-            Some(open) if self.behind.is_clear(file.ino) => {
+            // What is there is sent from where it is; to wait for others, or for a connection, it
+            // is kept.
+            Some(open) if self.behind.is_clear(file.ino) && self.is_connected() => {
+                let (core, life) = (self.clone(), self.life());
                 let done = self.written(file.ino, offset, done);
-                self.ask(who, op(open), &[data], done);
+                self.ask(who, op(open), &[data], move |reply| match reply {
+                    // The server was restarted just now: it has written nothing.
+                    Err(e) if e == Errno::EBADF && core.life() != life => {
+                        done(Err(Errno::EHOSTDOWN));
+                    }
+                    reply => done(reply),
+                });
             }
             _ => {
                 let data = Bytes::copy_from_slice(data);
@@ -280,7 +295,7 @@ impl Core {
                 // is told first: told later, it would make the kernel drop the attributes that the
                 // next read asks for, and use the length it knows. Pages it drops by itself then,
                 // by the time of the write.
-                core.once_told(Stale::Attr(ino), move || done(Ok(bytes)));
+                core.once_told(Some(Stale::Attr(ino)), move || done(Ok(bytes)));
             }
             other => done(Err(unexpected(other))),
         }
@@ -300,8 +315,8 @@ impl Core {
             Err(e) => return done(Err(e)),
         };
         let who = *who;
-        self.behind.barrier(self, file.ino, move |core| {
-            let written = file.failure.take();
+        self.behind.barrier_for(self, &who, file.ino, move |core, clear| {
+            let written = clear.and_then(|()| file.failure.take());
             if !core.unlocks(&file, owner) {
                 return done(written);
             }
@@ -349,6 +364,35 @@ impl Core {
         });
     }
 
+    /// Copies within the server.
+    pub fn copy(
+        self: &Arc<Self>,
+        who: &Who,
+        (from, from_offset): (FileHandle, u64),
+        (to, to_offset): (FileHandle, u64),
+        len: u64,
+        done: impl FnOnce(Result) + Send + 'static,
+    ) {
+        let source = match self.file(from) {
+            Ok(file) => file,
+            Err(e) => return done(Err(e)),
+        };
+        let who = *who;
+        // What has been written to the source is there when it is copied.
+        self.behind.barrier_for(self, &who, source.ino, move |core, clear| {
+            if let Err(e) = clear {
+                return done(Err(e));
+            }
+            core.with_open(&who, &source, move |core, from| match from {
+                Ok(from) => {
+                    let op = move |to| Op::Copy { from, from_offset, to, to_offset, len };
+                    core.ask_open(&who, to, op, Bytes::new(), DISK_DEADLINE, done);
+                }
+                Err(e) => done(Err(e)),
+            });
+        });
+    }
+
     /// Gets or gives up a lock; waits for it if it is to.
     pub fn lock(
         self: &Arc<Self>,
@@ -372,7 +416,7 @@ impl Core {
         let (core, ino) = (self.clone(), file.ino);
         let done = move |result: Result<()>| match result {
             Ok(()) if lock.kind != LockKind::Unlock && !core.is_local() => {
-                core.once_told(Stale::Inode(ino), move || done(result));
+                core.once_told(Some(Stale::Inode(ino)), move || done(result));
             }
             result => done(result),
         };
@@ -459,7 +503,10 @@ impl Core {
         let open = fh.and_then(|fh| self.opens.file(fh.0)).and_then(|f| f.remote(life));
         let question = move |open| Op::GetAttr { file: (*handle).clone(), open };
         let who = *who;
-        self.behind.barrier(self, ino, move |core| {
+        self.behind.barrier_for(self, &who, ino, move |core, clear| {
+            if let Err(e) = clear {
+                return done(Err(e));
+            }
             let asker = core.clone();
             let attr = move |core: &Arc<Core>, reply: Result| match reply {
                 Ok((Answer::Attr(attr), _)) => {

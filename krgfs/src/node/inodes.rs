@@ -72,14 +72,73 @@ impl Inode {
     }
 }
 
+/// Whose key it is. A file that is seen through two mounts of its file system is two files here,
+/// and changes as one.
+#[derive(Default)]
+struct Keys {
+    first: HashMap<Key, u64>,
+    others: HashMap<Key, Vec<u64>>,
+}
+
+impl Keys {
+    fn add(&mut self, key: Key, ino: u64) {
+        let first = *self.first.entry(key).or_insert(ino);
+        if first != ino {
+            let others = self.others.entry(key).or_default();
+            if !others.contains(&ino) {
+                others.push(ino);
+            }
+        }
+    }
+
+    /// True if it is nobody's now.
+    fn remove(&mut self, key: Key, ino: u64) -> bool {
+        if let Some(others) = self.others.get_mut(&key) {
+            match others.iter().position(|other| *other == ino) {
+                Some(at) => drop(others.swap_remove(at)),
+                None if self.first.get(&key) == Some(&ino) => {
+                    others.pop().map(|other| self.first.insert(key, other));
+                }
+                None => {}
+            }
+            if others.is_empty() {
+                self.others.remove(&key);
+            }
+            return false;
+        }
+        if self.first.get(&key) == Some(&ino) {
+            self.first.remove(&key);
+        }
+        !self.first.contains_key(&key)
+    }
+
+    fn of(&self, key: Key) -> Vec<u64> {
+        let others = self.others.get(&key).into_iter().flatten();
+        self.first.get(&key).into_iter().chain(others).copied().collect()
+    }
+}
+
 #[derive(Default)]
 struct Table {
     inodes: HashMap<u64, Inode>,
     numbers: HashMap<Arc<Handle>, u64>,
-    keys: HashMap<Key, u64>,
+    keys: Keys,
     /// Of which its server need not tell any more.
     forgotten: Vec<Key>,
     made_up: u64,
+}
+
+impl Table {
+    /// What the server calls a file now.
+    fn call(&mut self, ino: u64, key: Key) {
+        if let Some(inode) = self.inodes.get_mut(&ino) {
+            let before = std::mem::replace(&mut inode.key, key);
+            if before != key {
+                self.keys.remove(before, ino);
+            }
+            self.keys.add(key, ino);
+        }
+    }
 }
 
 /// All of one mount.
@@ -109,11 +168,7 @@ impl Inodes {
     /// What the server calls the root when it has changed.
     pub fn call_root(&self, key: Key) {
         let mut table = self.table();
-        table.keys.retain(|_, ino| *ino != ROOT);
-        table.keys.insert(key, ROOT);
-        if let Some(inode) = table.inodes.get_mut(&ROOT) {
-            inode.key = key;
-        }
+        table.call(ROOT, key);
     }
 
     /// The kernel is told of a file; its number.
@@ -138,34 +193,39 @@ impl Inodes {
             inode.lookups += 1;
             inode.apart |= apart;
             inode.size = entry.attr.size;
-            // Another life of the server may call it something else.
-            inode.key = entry.key;
-            table.keys.insert(entry.key, ino);
         }
+        // Another life of the server may call it something else.
+        table.call(ino, entry.key);
         INodeNo(ino)
     }
 
-    /// The kernel forgets it so many times.
-    pub fn forget(&self, ino: INodeNo, times: u64) {
-        let mut table = self.table();
-        let Some(inode) = table.inodes.get_mut(&ino.0) else { return };
+    /// The kernel forgets it so many times. What its server called it, if nothing has that name
+    /// any more.
+    pub fn forget(&self, ino: INodeNo, times: u64) -> Option<Key> {
+        let mut guard = self.table();
+        let table = &mut *guard;
+        let inode = table.inodes.get_mut(&ino.0)?;
         inode.lookups = inode.lookups.saturating_sub(times);
-        if inode.lookups == 0 && ino.0 != ROOT {
-            let (handle, key) = (inode.handle.clone(), inode.key);
-            table.inodes.remove(&ino.0);
-            table.numbers.remove(&handle);
-            table.keys.remove(&key);
-            table.forgotten.push(key);
+        if inode.lookups > 0 || ino.0 == ROOT {
+            return None;
         }
+        let inode = table.inodes.remove(&ino.0)?;
+        table.numbers.remove(&inode.handle);
+        let gone = table.keys.remove(inode.key, ino.0);
+        gone.then(|| table.forgotten.push(inode.key));
+        gone.then_some(inode.key)
     }
 
     /// Of what the server need not tell any more, if that is `enough` to be said.
     pub fn take_forgotten(&self, enough: usize) -> Vec<Key> {
-        let mut table = self.table();
+        let mut guard = self.table();
+        let table = &mut *guard;
         if table.forgotten.len() < enough {
             return Vec::new();
         }
-        std::mem::take(&mut table.forgotten)
+        let mut keys = std::mem::take(&mut table.forgotten);
+        keys.retain(|key| !table.keys.first.contains_key(key));
+        keys
     }
 
     /// What its server calls it.
@@ -174,13 +234,21 @@ impl Inodes {
     }
 
     /// The server says that a file has changed: what the kernel has of it is not right any more.
-    /// Its number, if the kernel knows it.
-    pub fn changed(&self, key: Key) -> Option<INodeNo> {
+    /// Its numbers, if the kernel knows it.
+    pub fn changed(&self, key: Key) -> Vec<INodeNo> {
         let mut guard = self.table();
-        let ino = *guard.keys.get(&key)?;
-        let inode = guard.inodes.get_mut(&ino)?;
-        inode.outdate();
-        Some(INodeNo(ino))
+        let table = &mut *guard;
+        let numbers = table.keys.of(key).into_iter();
+        let outdated =
+            numbers.filter(|ino| table.inodes.get_mut(ino).map(Inode::outdate).is_some());
+        outdated.map(INodeNo).collect()
+    }
+
+    /// What the server calls the file with this handle when it has changed.
+    pub fn key_of(&self, handle: &Handle) -> Key {
+        let table = self.table();
+        let ino = table.numbers.get(handle);
+        ino.and_then(|ino| table.inodes.get(ino)).map_or(0, |inode| inode.key)
     }
 
     /// Anything may have changed; all numbers.
@@ -264,7 +332,7 @@ mod tests {
         assert!(b != a && b.0 >= MADE_UP);
         inodes.forget(a, 1);
         assert!(inodes.handle(a).is_some() && inodes.take_forgotten(1).is_empty());
-        inodes.forget(a, 1);
+        assert_eq!(inodes.forget(a, 1), Some(u64::from(b'a')));
         assert!(inodes.handle(a).is_none());
         assert_eq!(inodes.take_forgotten(1), [u64::from(b'a')]);
         assert_eq!(inodes.told(&entry(b"c", 7), false), a);
@@ -275,6 +343,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_seen_twice_changes_twice() {
+        let inodes = Inodes::new();
+        let twin = |handle: &[u8]| Entry { key: 5, ..entry(handle, 7) };
+        let (a, b) = (inodes.told(&twin(b"a"), false), inodes.told(&twin(b"b"), false));
+        assert_eq!(inodes.changed(5), [a, b]);
+        assert_eq!((inodes.forget(a, 1), inodes.changed(5)), (None, vec![b]));
+        let c = inodes.told(&twin(b"c"), false);
+        assert_eq!((inodes.forget(c, 1), inodes.forget(b, 1)), (None, Some(5)));
+        assert!(inodes.changed(5).is_empty());
+        let d = inodes.told(&twin(b"d"), false);
+        inodes.told(&Entry { key: 6, ..twin(b"d") }, false);
+        assert_eq!((inodes.changed(5), inodes.changed(6)), (vec![], vec![d]), "renamed");
+    }
+
+    #[test]
     fn the_cache_is_kept_while_the_file_is_as_it_was() {
         let inodes = Inodes::new();
         let one = inodes.told(&entry(b"a", 7), false);
@@ -282,8 +365,8 @@ mod tests {
         assert!(!inodes.keeps_cache(one, &attr, 0));
         assert!(inodes.keeps_cache(one, &attr, 0));
         assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }, 0));
-        assert_eq!(inodes.changed(u64::from(b'a')), Some(one));
-        assert_eq!((inodes.changed(1), inodes.changes(one)), (None, 1));
+        assert_eq!(inodes.changed(u64::from(b'a')), [one]);
+        assert_eq!((inodes.changed(1), inodes.changes(one)), (Vec::new(), 1));
         assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }, 0), "asked before that");
         assert!(!inodes.keeps_cache(one, &Attr { size: 4, ..attr }, 1));
         assert_eq!(inodes.size(one), Some(4));

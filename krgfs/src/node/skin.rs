@@ -9,7 +9,7 @@ use super::core::{ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, Who, unexpected};
 use super::files::Place;
 use super::generation;
 use super::inodes::is_apart;
-use answer::{CAPABILITY, empty, is_closed, lock, lock_type, name};
+use answer::{CAPABILITY, absent, empty, is_closed, lock, lock_type, name};
 use bytes::Bytes;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
@@ -54,8 +54,18 @@ impl Filesystem for Tree {
     fn lookup(&self, req: &Request, parent: INodeNo, file: &OsStr, reply: ReplyEntry) {
         let name = or_reply!(name(file), reply);
         let dir = (*or_reply!(self.core.handle(parent), reply)).clone();
+        let (core, who) = (self.core.clone(), Who::of(req));
+        if core.lacks(parent, file.as_bytes()) && who.makes(&core, file.as_bytes()) {
+            return absent(reply, Duration::ZERO);
+        }
         let done = self.entry(parent, file, reply);
-        self.core.ask(&Who::of(req), Op::Lookup { dir, name }, &[], done);
+        self.core.ask(&who, Op::Lookup { dir, name }, &[], move |result| {
+            let missed = matches!(result, Ok((Answer::Absent { watched: true }, _)));
+            done(result);
+            if missed && parent != INodeNo::ROOT {
+                core.missed(&who, parent);
+            }
+        });
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -99,7 +109,8 @@ impl Filesystem for Tree {
         let op = Op::SetAttr { file, open, set };
         let who = Who::of(req);
         // What is written before is longer than the file is to be, or sets another time.
-        self.core.behind.barrier(&self.core, ino, move |core| {
+        self.core.behind.barrier_for(&self.core, &who, ino, move |core, clear| {
+            or_reply!(clear, reply);
             if size.is_some() {
                 core.behind.resized(ino);
             }
@@ -352,7 +363,7 @@ impl Filesystem for Tree {
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.core.open_dir(&Who::of(req), ino, move |result| match result {
-            Ok(fh) => reply.opened(fh, FopenFlags::empty()),
+            Ok((fh, how)) => reply.opened(fh, how),
             Err(e) => reply.error(e),
         });
     }
@@ -365,7 +376,7 @@ impl Filesystem for Tree {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.core.read_dir(&Who::of(req), fh, offset, move |result| match result {
+        self.core.read_dir(&Who::of(req), ino, fh, offset, move |result| match result {
             Ok(part) => Core::fill(&part, offset, ino, reply),
             Err(e) => reply.error(e),
         });
@@ -380,7 +391,7 @@ impl Filesystem for Tree {
         reply: ReplyDirectoryPlus,
     ) {
         let core = self.core.clone();
-        self.core.read_dir(&Who::of(req), fh, offset, move |result| match result {
+        self.core.read_dir(&Who::of(req), ino, fh, offset, move |result| match result {
             Ok(part) => core.fill_plus(&part, offset, ino, reply),
             Err(e) => reply.error(e),
         });
@@ -569,21 +580,10 @@ impl Filesystem for Tree {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let source = or_reply!(self.core.opens.file(fh_in.0).ok_or(Errno::EBADF), reply);
-        let who = Who::anybody(req);
-        let done = move |result| match result {
+        let (from, to) = ((fh_in, from_offset), (fh_out, to_offset));
+        self.core.copy(&Who::anybody(req), from, to, len, move |result| match result {
             Ok((Answer::Written { bytes, .. }, _)) => reply.written(bytes),
             other => reply.error(unexpected(other)),
-        };
-        // What has been written to the source is there when it is copied.
-        self.core.behind.barrier(&self.core, source.ino, move |core| {
-            core.with_open(&who, &source, move |core, from| match from {
-                Ok(from) => {
-                    let op = move |to| Op::Copy { from, from_offset, to, to_offset, len };
-                    core.ask_open(&who, fh_out, op, Bytes::new(), DISK_DEADLINE, done);
-                }
-                Err(e) => done(Err(e)),
-            });
         });
     }
 }

@@ -30,7 +30,7 @@ use krg_sys::mount::{MsFlags, make_shared, umount_detach};
 use krg_sys::procfs::{HidePid, Procfs};
 use krg_types::NodeId;
 use krg_types::limits::{NODE_ID_MAX, SELECTIONS_MAX, TOLD_MAX};
-use krg_types::mfs::{ROOT_SOURCE, ROOT_TYPE};
+use krg_types::mfs::{Patience, ROOT_SOURCE, ROOT_TYPE};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +50,7 @@ pub struct Root(Arc<Inner>);
 
 struct Inner {
     nodes: Nodes,
+    patience: Patience,
     mounter: Mounter,
     runtime: Handle,
     procfs: Procfs,
@@ -76,9 +77,10 @@ pub fn mount(
     nodes: Nodes,
     runtime: Handle,
     socket: PathBuf,
+    patience: Patience,
 ) -> Result<Session<Root>, FuseError> {
     let failed = || FuseError::at(at);
-    let root = Root::new(at, nodes, runtime, socket).map_err(failed())?;
+    let root = Root::new(at, nodes, runtime, socket, patience).map_err(failed())?;
     let looks = Looks {
         source: ROOT_SOURCE,
         fs_type: ROOT_TYPE,
@@ -126,9 +128,16 @@ async fn make_known(root: Root, at: PathBuf) {
 }
 
 impl Root {
-    fn new(at: &Path, nodes: Nodes, runtime: Handle, socket: PathBuf) -> io::Result<Root> {
+    fn new(
+        at: &Path,
+        nodes: Nodes,
+        runtime: Handle,
+        socket: PathBuf,
+        patience: Patience,
+    ) -> io::Result<Root> {
         Ok(Root(Arc::new(Inner {
             nodes,
+            patience,
             mounter: Mounter::new(runtime.clone(), socket, at.to_owned()),
             runtime,
             procfs: Procfs::open(HidePid::default())?,
@@ -216,10 +225,10 @@ impl Root {
         self.wait(asker, node, |_, outcome| reply(outcome.err().unwrap_or(libc::ESTALE)));
     }
 
-    /// A node that does not answer costs nobody a wait.
+    /// A node that does not answer costs nobody a wait, but where he asked for it.
     fn may_enter(&self, node: NodeId) -> Result<(), i32> {
         match self.list().nodes.get(&node) {
-            Some(seen) if seen.up => Ok(()),
+            Some(seen) if seen.up || self.0.patience.is_hard() => Ok(()),
             Some(_) => Err(libc::EHOSTDOWN),
             None => Err(libc::ENOENT),
         }

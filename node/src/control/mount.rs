@@ -18,7 +18,7 @@ pub async fn now(station: &Station, path: String, kind: Kind) -> Result<u32, Sta
     station.mounts.mount_now(path.into(), kind).await.map_err(refused)
 }
 
-/// Mounts the tree of a node, if it answers.
+/// Mounts the tree of a node; unless those who use it are to wait, if it answers.
 pub async fn node(
     station: &Station,
     ask: wire::MountNodeRequest,
@@ -26,13 +26,14 @@ pub async fn node(
     let unknown = || Status::not_found(format!("no node {}", ask.node));
     let node = NodeId::new(ask.node).ok_or_else(unknown)?;
     let peer = station.members.get(node).ok_or_else(unknown)?;
-    if !peer.up {
-        return Ok(Response::new(wire::MountNodeReply { pid: 0, down: true }));
-    }
     let root = match ask.root.as_str() {
         "" => station.config.mfs.mount.clone(),
         root => PathBuf::from(root),
     };
-    let pid = station.mounts.mount_node(&root, node).await.map_err(refused)?;
+    let patience = station.mounts.patience(&root).map_err(refused)?;
+    if !peer.up && !patience.is_hard() {
+        return Ok(Response::new(wire::MountNodeReply { pid: 0, down: true }));
+    }
+    let pid = station.mounts.mount_node(&root, node, patience).await.map_err(refused)?;
     Ok(Response::new(wire::MountNodeReply { pid, down: false }))
 }

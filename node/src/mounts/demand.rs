@@ -7,23 +7,36 @@ use anyhow::{Context, Result, bail};
 use krg_cluster::Members;
 use krg_rpc::peers::Peers;
 use krg_types::NodeId;
+use krg_types::mfs::Patience;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::time::timeout;
 
 impl Mounts {
+    /// What those who use the trees in the directory `root` do when a node does not answer.
+    ///
+    /// # Errors
+    /// When it is no such directory.
+    pub fn patience(&self, root: &Path) -> Result<Patience> {
+        match self.state(root).map(|s| s.kind) {
+            Some(Kind::Mfs(patience)) => Ok(patience),
+            _ => bail!("{}: not a directory of file trees that krgd serves", root.display()),
+        }
+    }
+
     /// The pid of the process that serves the tree of a node in `root`. It is started if it is not
     /// there; who asks meanwhile waits for the same one.
     ///
     /// # Errors
     /// With the reason, when it is not mounted in time.
-    pub async fn mount_node(self: &Arc<Self>, root: &Path, node: NodeId) -> Result<u32> {
-        let is_root = self.state(root).is_some_and(|s| s.kind == Kind::Mfs);
-        if !is_root {
-            bail!("{}: not a directory of file trees that krgd serves", root.display());
-        }
+    pub async fn mount_node(
+        self: &Arc<Self>,
+        root: &Path,
+        node: NodeId,
+        patience: Patience,
+    ) -> Result<u32> {
         let path = root.join(node.to_string());
-        let mounted = timeout(START_MAX, self.mount_entry(&path, Kind::Node(node)));
+        let mounted = timeout(START_MAX, self.mount_entry(&path, Kind::Node(node, patience)));
         mounted.await.with_context(|| format!("{}: not mounted in time", path.display()))?
     }
 
@@ -60,7 +73,7 @@ impl Mounts {
                 states.at.iter().map(|(path, s)| (path.clone(), s.kind)).collect()
             };
             for (path, kind) in mounted {
-                if let Kind::Node(node) = kind
+                if let Kind::Node(node, _) = kind
                     && members.get(node).is_none()
                 {
                     self.release(path);

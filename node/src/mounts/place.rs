@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use krg_sys::mount::{top_at, umount_detach};
 use krg_sys::process::{PidFd, Signal};
 use krg_types::limits::MOUNTS_MAX;
+use krg_types::mfs::Patience;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,11 @@ pub fn is_busy(kind: Kind, path: &Path) -> bool {
 /// Is a mount of this kind here?
 pub fn is_ours(kind: Kind, path: &Path) -> bool {
     kind.fs_type().is_some() && covered(path).as_deref() == kind.fs_type()
+}
+
+/// Is a directory of nodes' trees here?
+pub fn is_root(path: &Path) -> bool {
+    is_ours(Kind::Mfs(Patience::Soft), path)
 }
 
 /// Makes the directory to mount on. The entry of a node is there, or not to be made.

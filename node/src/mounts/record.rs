@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn is_read_as_written() {
-        let record = Record { pid: 7, start: 8, stamp: "ab".into(), kind: Kind::Mfs };
+        let record =
+            Record { pid: 7, start: 8, stamp: "ab".into(), kind: Kind::Mfs(<_>::default()) };
         assert_eq!(Record::parse(&record.to_text()), Some(record.clone()));
         let old = Record { kind: Kind::Proc, ..record };
         assert_eq!(Record::parse("7 8 ab\n"), Some(old));

@@ -2,7 +2,7 @@
 
 use super::child::{self, end_of};
 use super::kind::Kind;
-use super::place::{clear, is_busy, is_ours, prepare, retire};
+use super::place::{self, clear, is_busy, is_ours, prepare, retire};
 use super::record::{self, Record};
 use super::{Mounts, Stage};
 use anyhow::{Result, bail};
@@ -100,7 +100,7 @@ impl Mounts {
         clear(kind, path).await?;
         if kind.is_nested() {
             // Made when it is used, and where it is used: it is not missed before.
-            let has_root = path.parent().is_some_and(|root| is_ours(Kind::Mfs, root));
+            let has_root = path.parent().is_some_and(place::is_root);
             if resumed || !has_root {
                 return Ok(End::Unmounted);
             }

@@ -28,6 +28,11 @@ pub(super) fn empty(reply: ReplyEmpty) -> impl FnOnce(Result) + Send {
     }
 }
 
+/// There is no such name, and the kernel may remember that for so long: number 0 says so.
+pub(super) fn absent(reply: ReplyEntry, ttl: Duration) {
+    reply.entry(&ttl, &nothing(), fuser::Generation(0));
+}
+
 impl Tree {
     /// For what is answered by a file that was found or made.
     pub(super) fn entry(
@@ -48,11 +53,10 @@ impl Tree {
                 reply.entry_with_ttls(&ttl, &name, &attr, generation(&entry.handle));
             }
             Ok((Answer::Absent { watched }, _)) => {
-                // Number 0: the kernel remembers that there is no such name. Not in the root: that
-                // may be another directory a moment later.
+                // Not in the root: that may be another directory a moment later.
                 let keep = watched && !in_root;
                 match keep && core.is_news(asked, dir) {
-                    true => reply.entry(&ABSENT_TTL, &nothing(), fuser::Generation(0)),
+                    true => absent(reply, ABSENT_TTL),
                     false => reply.error(Errno::ENOENT),
                 }
             }
