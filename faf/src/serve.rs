@@ -1,22 +1,22 @@
 //! The connections of a file server: who is greeted, and the threads that answer.
 //!
-//! The threads of a connection take turns in receiving: one waits for the next request, and hands
-//! that over before it begins to work, so that no request waits for another and none is handed
-//! from thread to thread.
+//! What is done for a connection, its `crew` does.
+
+mod crew;
 
 use crate::bytes::Bounded;
 use crate::op::{Answer, Hello, Op, Request, Welcome};
-use crate::server::{Ear, Out, Server, Session, enter_thread};
-use krg_rpc::frame::Frame;
+use crate::server::{Ear, Server};
+use crew::{Crew, Relief};
 use krg_rpc::link::{Inbox, Link};
 use krg_rpc::tls::{Credentials, Incoming, Protocol};
 use krg_types::MemberId;
-use krg_types::limits::{FILE_LINKS_MAX, FILE_THREADS_PER_LINK_MAX};
+use krg_types::limits::FILE_LINKS_MAX;
 use krg_types::version::understood;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -35,12 +35,17 @@ pub struct Service {
     server: Arc<Server>,
     cluster: Arc<str>,
     links: AtomicUsize,
+    relief: Arc<Relief>,
 }
 
 impl Service {
     /// For the nodes of this cluster.
-    pub fn new(server: Arc<Server>, cluster: Arc<str>) -> Arc<Service> {
-        Arc::new(Service { server, cluster, links: AtomicUsize::new(0) })
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn new(server: Arc<Server>, cluster: Arc<str>) -> io::Result<Arc<Service>> {
+        let relief = Relief::start()?;
+        Ok(Arc::new(Service { server, cluster, links: AtomicUsize::new(0), relief }))
     }
 
     /// What it serves.
@@ -137,14 +142,9 @@ impl Service {
             Err(e) => Answer::Failed(e.raw_os_error().unwrap_or(libc::EIO)),
         };
         if send(link, id, &welcome, &[]).is_ok() {
-            let crew = Arc::new(Crew {
-                service: self.clone(),
-                session,
-                link: link.clone(),
-                inbox: Mutex::new(inbox),
-                idle: AtomicUsize::new(1),
-                threads: AtomicUsize::new(1),
-            });
+            let (server, link) = (self.server.clone(), link.clone());
+            let crew = Crew::new(server, session, link, inbox, hello.notices);
+            self.relief.look_after(&crew);
             crew.work();
         }
         if self.server.leave(member, hello.session) {
@@ -180,78 +180,6 @@ pub fn cluster_name(cluster: &str) -> Bounded<64> {
 fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("files".into()).stack_size(STACK_BYTES);
     thread.spawn(work).map(drop)
-}
-
-/// The threads that work for one connection.
-struct Crew {
-    service: Arc<Service>,
-    session: Arc<Session>,
-    link: Arc<Link>,
-    inbox: Mutex<Inbox>,
-    /// Threads that could receive.
-    idle: AtomicUsize,
-    threads: AtomicUsize,
-}
-
-impl Crew {
-    /// Takes requests until the connection ends.
-    fn work(self: &Arc<Self>) {
-        if let Err(e) = enter_thread() {
-            tracing::error!(error = %e, "a thread cannot serve files");
-            return self.link.close();
-        }
-        let (mut out, mut head) = (Out::default(), Vec::new());
-        loop {
-            let frame = {
-                let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-                self.link.wait_for_room();
-                self.link.receive(&mut inbox)
-            };
-            let Ok(frame) = frame else { break };
-            self.hand_over();
-            let id = frame.id;
-            let Ok(answer) = self.answer(frame, &mut out) else {
-                tracing::warn!(member = %self.link.member(), "a malformed request");
-                break;
-            };
-            self.idle.fetch_add(1, Ordering::AcqRel);
-            head.clear();
-            let sent = postcard::to_extend(&answer, std::mem::take(&mut head));
-            let sent = sent.map_err(io::Error::other).and_then(|bytes| {
-                head = bytes;
-                self.link.send(id, &head, &[out.bytes()])
-            });
-            if sent.is_err() {
-                break;
-            }
-        }
-        self.link.close();
-        self.threads.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Somebody else is to receive while this thread works.
-    fn hand_over(self: &Arc<Self>) {
-        let idle = self.idle.fetch_sub(1, Ordering::AcqRel) - 1;
-        if idle > 0 || self.threads.load(Ordering::Acquire) >= FILE_THREADS_PER_LINK_MAX {
-            return;
-        }
-        self.threads.fetch_add(1, Ordering::AcqRel);
-        self.idle.fetch_add(1, Ordering::AcqRel);
-        let crew = self.clone();
-        if spawn(move || crew.work()).is_err() {
-            self.threads.fetch_sub(1, Ordering::AcqRel);
-            self.idle.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-
-    fn answer(&self, frame: Frame, out: &mut Out) -> Result<Answer, postcard::Error> {
-        let request: Request = postcard::from_bytes(&frame.head)?;
-        let (server, session) = (&self.service.server, &self.session);
-        Ok(match request.once {
-            true => server.perform_once(session, (frame.id, request), &frame.data, out),
-            false => server.perform(session, request, &frame.data, out),
-        })
-    }
 }
 
 fn send(link: &Link, id: u64, answer: &Answer, data: &[u8]) -> io::Result<()> {

@@ -23,7 +23,7 @@ pub fn run(config: &Config) -> Result<()> {
 async fn serve(config: &Config) -> Result<()> {
     let fed = member_feed::start(config).await?;
     let server = export::serve(config, &fed, Whose::Others).await?;
-    let service = Service::new(server, fed.members.cluster());
+    let service = Service::new(server, fed.members.cluster())?;
     let at = serve::door_beside(config.listen).context("no port is left beside `listen`")?;
     let listener = TcpListener::bind(at).await;
     let listener = listener.with_context(|| format!("cannot listen on {at} for files"))?;

@@ -62,6 +62,13 @@ impl Default for Inbox {
     }
 }
 
+impl Inbox {
+    /// Has something of the next frame come already?
+    pub fn has_more(&self) -> bool {
+        !self.plain.is_empty()
+    }
+}
+
 impl Link {
     /// Over a socket whose handshake is done. A thread of the link's own ends with it.
     pub(crate) fn new(

@@ -11,7 +11,8 @@ use std::time::Instant;
 /// Bytes that may be under way on one mount.
 const BYTES_MAX: usize = 16 << 20;
 
-/// Files that nobody has open are looked through when there are more than this.
+/// Files are looked through for those that nobody has open when there are this many, and then twice
+/// as many as were kept.
 const FILES_KEPT: usize = 256;
 
 /// Waits for the writes to a file.
@@ -41,6 +42,20 @@ struct Table {
     recalls: u64,
     /// Counts, so that what was asked before a write was answered is told from what came after.
     time: u64,
+    /// As many files as there may be without a look.
+    room: usize,
+}
+
+impl Table {
+    fn sweep(&mut self) {
+        if self.files.len() <= self.room.max(FILES_KEPT) {
+            return;
+        }
+        let now = Instant::now();
+        let recent = |at: Instant| now.duration_since(at) < DEADLINE;
+        self.files.retain(|_, f| !f.under_way.is_empty() || f.closed.is_none_or(recent));
+        self.room = self.files.len() * 2;
+    }
 }
 
 /// Those of one mount.
@@ -70,17 +85,15 @@ impl Behind {
     /// And closed. What is known of its length is kept until every answer has come that may not
     /// know it yet.
     pub fn closed(&self, ino: INodeNo) {
-        let mut table = self.table();
+        let mut guard = self.table();
+        let table = &mut *guard;
         let Some(file) = table.files.get_mut(&ino.0) else { return };
         file.opens = file.opens.saturating_sub(1);
         if file.opens == 0 {
             file.lease = false;
             file.closed = Some(Instant::now());
         }
-        if table.files.len() > FILES_KEPT {
-            let kept = |f: &File| f.closed.is_none_or(|at| at.elapsed() < DEADLINE);
-            table.files.retain(|_, f| !f.under_way.is_empty() || kept(f));
-        }
+        table.sweep();
     }
 
     /// The lease is gone: with it goes the leave to write on without waiting.
