@@ -158,6 +158,11 @@ impl Client {
         !matches!(*self.state(), State::Down | State::Gone)
     }
 
+    /// Do questions wait for a server that does not answer?
+    pub fn waits(&self) -> bool {
+        self.patience.is_hard()
+    }
+
     /// Is it connected, as far as is known?
     pub fn is_connected(&self) -> bool {
         matches!(*self.state(), State::Up(_)) || self.is_local()

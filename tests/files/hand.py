@@ -152,6 +152,75 @@ def turn(path, flags, steps):
     return " ".join(f"{size}:{crc}" for size, crc in said)
 
 
+def act(root, what, path, *rest):
+    """Does one thing in a tree."""
+    at = os.path.join(root, path)
+    if what == "mkdir":
+        os.mkdir(at, *rest)
+    elif what == "fifo":
+        os.mkfifo(at, *rest)
+    elif what in ("make", "append", "write"):
+        mark, length, *place = rest
+        how = {"make": os.O_CREAT | os.O_EXCL, "append": os.O_CREAT | os.O_APPEND, "write": 0}
+        fd = os.open(at, os.O_WRONLY | os.O_NONBLOCK | how[what], 0o640)
+        try:
+            data = bytes([mark]) * length
+            os.pwrite(fd, data, place[0]) if place else os.write(fd, data)
+        finally:
+            os.close(fd)
+    elif what == "rename":
+        rename(at, os.path.join(root, rest[0]), rest[1])
+    elif what == "link":
+        os.link(at, os.path.join(root, rest[0]), follow_symlinks=False)
+    elif what == "symlink":
+        os.symlink(path, os.path.join(root, rest[0]))
+    elif what == "xattr":
+        os.setxattr(at, "user.krg", bytes([rest[0]]))
+    elif what == "times":
+        os.utime(at, ns=(rest[0] * 1_000_000_007, rest[1] * 1_000_000_009))
+    else:
+        {"truncate": os.truncate, "chmod": os.chmod, "unlink": os.unlink, "rmdir": os.rmdir}[what](
+            at, *rest
+        )
+
+
+def acts(root, steps):
+    """Does one after the other; what came of each."""
+    umask, said = os.umask(0o022), []
+    for step in steps:
+        try:
+            act(root, *step)
+            said.append("ok")
+        except OSError as e:
+            said.append(errno.errorcode[e.errno])
+    os.umask(umask)
+    return " ".join(said)
+
+
+def state(root):
+    """All that there is in a tree."""
+    lines, links = [], {}
+    for place, dirs, files in os.walk(root):
+        dirs.sort()
+        for name in sorted(dirs + files):
+            at = os.path.join(place, name)
+            s = os.lstat(at)
+            kind = stat.S_IFMT(s.st_mode)
+            twin = links.setdefault((s.st_dev, s.st_ino), len(links))
+            line = [at[len(root) :], oct(s.st_mode), s.st_nlink, s.st_uid, twin]
+            if kind == stat.S_IFLNK:
+                line.append(os.readlink(at))
+            elif kind == stat.S_IFREG:
+                with open(at, "rb") as file:
+                    line += [s.st_size, zlib.crc32(file.read())]
+            if kind in (stat.S_IFREG, stat.S_IFDIR):
+                line += [(n, os.getxattr(at, n)[0]) for n in os.listxattr(at) if "krg" in n]
+            if s.st_mtime < 1e9:
+                line.append(s.st_mtime_ns)
+            lines.append(line)
+    return repr(lines)
+
+
 def tried(times, work):
     """What comes of it, and how often."""
     seen = {}

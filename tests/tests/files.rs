@@ -9,14 +9,18 @@ mod files {
     pub mod coherence;
     pub mod escapes;
     pub mod faults;
+    pub mod hard;
     pub mod locks;
+    pub mod model;
     pub mod names;
     pub mod place;
     pub mod suites;
     pub mod tools;
 }
 
-use files::{access, attrs, coherence, escapes, faults, locks, names, suites, tools};
+use files::{
+    access, attrs, coherence, escapes, faults, hard, locks, model, names, suites, tools,
+};
 use krg_tests::checks::Checks;
 use krg_tests::{LAB, Lab, Need, can_run};
 use std::sync::{PoisonError, RwLock};
@@ -101,5 +105,19 @@ fn the_owners_kernel_decides() {
 fn copies_survive_faults() {
     if able("copies_survive_faults", &[Need::Tool("openssl")]) {
         alone_on_lab(3, faults::all);
+    }
+}
+
+#[test]
+fn who_waits_gets_what_he_waits_for() {
+    if able("who_waits_gets_what_he_waits_for", &[]) {
+        alone_on_lab(3, hard::all);
+    }
+}
+
+#[test]
+fn a_tree_is_what_a_tree_is() {
+    if able("a_tree_is_what_a_tree_is", &[]) {
+        on_lab(3, model::all);
     }
 }

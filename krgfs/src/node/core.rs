@@ -221,6 +221,11 @@ impl Core {
         }
     }
 
+    /// Does who uses the files of a server that does not answer wait for it?
+    pub fn waits(&self) -> bool {
+        self.client.get().is_some_and(|c| c.waits())
+    }
+
     /// Is the server connected, as far as is known?
     pub fn is_connected(&self) -> bool {
         self.client.get().is_some_and(|c| c.is_connected())

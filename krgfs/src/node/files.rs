@@ -37,6 +37,15 @@ pub enum Place {
     OfMapping,
 }
 
+/// A question about an open file, which may have to be asked again.
+struct AskFile {
+    who: Who,
+    file: Arc<OpenFile>,
+    op: Arc<dyn Fn(OpenId) -> Op + Send + Sync>,
+    data: Bytes,
+    timeout: Duration,
+}
+
 impl Core {
     /// Opens a file; the kernel may go on using what it has of it if the flags say so.
     pub fn open(
@@ -152,7 +161,7 @@ impl Core {
         self: &Arc<Self>,
         who: &Who,
         fh: FileHandle,
-        op: impl Fn(OpenId) -> Op + Send + 'static,
+        op: impl Fn(OpenId) -> Op + Send + Sync + 'static,
         data: Bytes,
         timeout: Duration,
         done: impl FnOnce(Result) + Send + 'static,
@@ -161,29 +170,29 @@ impl Core {
             Ok(file) => file,
             Err(e) => return done(Err(e)),
         };
-        let who = *who;
-        self.behind.barrier_for(self, &who, file.ino, move |core, clear| {
-            if let Err(e) = clear {
-                return done(Err(e));
-            }
-            let life = core.life();
-            let again = file.clone();
-            core.with_open(&who, &file, move |core, open| match open {
-                Ok(open) => {
-                    let (asker, sent) = (core.clone(), data.clone());
-                    core.ask_for(&who, op(open), &[&sent], timeout, move |reply| {
-                        let lost = matches!(&reply, Err(e) if *e == Errno::EBADF);
-                        if !lost || asker.life() == life {
-                            return done(reply);
-                        }
-                        // The server was restarted between the question and its sending.
-                        asker.with_open(&who, &again, move |core, open| match open {
-                            Ok(open) => core.ask_for(&who, op(open), &[&data], timeout, done),
-                            Err(e) => done(Err(e)),
-                        });
-                    });
+        let ask = AskFile { who: *who, file, op: Arc::new(op), data, timeout };
+        self.behind.barrier_for(self, who, ask.file.ino, move |core, clear| match clear {
+            Ok(()) => core.ask_file(ask, Box::new(done)),
+            Err(e) => done(Err(e)),
+        });
+    }
+
+    /// The same, whatever is under way. After a restart of the server the file is opened again.
+    fn ask_file(self: &Arc<Self>, ask: AskFile, done: Box<dyn FnOnce(Result) + Send>) {
+        let (life, file) = (self.life(), ask.file.clone());
+        self.with_open(&ask.who.clone(), &file, move |core, open| {
+            let op = match open {
+                Ok(open) => (ask.op)(open),
+                Err(e) => return done(Err(e)),
+            };
+            let (asker, data) = (core.clone(), ask.data.clone());
+            core.ask_for(&ask.who.clone(), op, &[&data], ask.timeout, move |reply| {
+                let unknown = matches!(&reply, Err(e) if *e == Errno::EBADF);
+                match unknown && asker.life() != life {
+                    // It was restarted between the question and its sending.
+                    true => asker.ask_file(ask, done),
+                    false => done(reply),
                 }
-                Err(e) => done(Err(e)),
             });
         });
     }
@@ -237,31 +246,31 @@ impl Core {
             Ok(file) => file,
             Err(e) => return done(Err(e)),
         };
-        let open = file.remote(self.life()).filter(|_| !file.has_lost());
+        let life = self.life();
+        let open = file.remote(life).filter(|_| !file.has_lost() && self.is_connected());
         let bytes = data.len();
         match open {
             Some(open) if file.may_lag() && self.behind.begin(file.ino, offset, bytes) => {
+                let who = who.gone_on();
+                // Who waits for as long as it takes may have it written by another server.
+                let data_kept = self.waits().then(|| Bytes::copy_from_slice(data));
                 let core = self.clone();
-                self.ask(&who.gone_on(), op(open), &[data], move |reply| {
-                    match reply {
-                        Ok((Answer::Written { bytes: n, .. }, _)) if n as usize == bytes => {}
-                        // The next write tells why, if that is how the disk is.
-                        Ok(_) => file.failure.set(Errno::EIO),
-                        Err(e) => {
-                            file.failure.set(e);
-                            if e == Errno::EHOSTDOWN {
-                                core.start_over();
-                            }
-                        }
+                self.ask(&who, op(open), &[data], move |reply| match (data_kept, &reply) {
+                    (Some(data), Err(e)) if *e == Errno::EBADF && core.life() != life => {
+                        let (file, timeout) = (file.clone(), DEADLINE);
+                        let (again, op) = (core.clone(), Arc::new(op));
+                        let ask = AskFile { who, file: file.clone(), op, data, timeout };
+                        let done = move |reply| again.lagged(&file, offset, bytes, reply);
+                        core.ask_file(ask, Box::new(done));
                     }
-                    core.behind.done(&core, file.ino, offset, bytes);
+                    _ => core.lagged(&file, offset, bytes, reply),
                 });
                 done(Ok(bytes as u32));
             }
             // What is there is sent from where it is; to wait for others, or for a connection, it
             // is kept.
-            Some(open) if self.behind.is_clear(file.ino) && self.is_connected() => {
-                let (core, life) = (self.clone(), self.life());
+            Some(open) if self.behind.is_clear(file.ino) && !self.waits() => {
+                let core = self.clone();
                 let done = self.written(file.ino, offset, done);
                 self.ask(who, op(open), &[data], move |reply| match reply {
                     // The server was restarted just now: it has written nothing.
@@ -277,6 +286,22 @@ impl Core {
                 self.ask_open(who, fh, op, data, DEADLINE, done);
             }
         }
+    }
+
+    /// What came of a write whose writer has gone on.
+    fn lagged(self: &Arc<Self>, file: &OpenFile, offset: u64, bytes: usize, reply: Result) {
+        match reply {
+            Ok((Answer::Written { bytes: n, .. }, _)) if n as usize == bytes => {}
+            // The next write tells why, if that is how the disk is.
+            Ok(_) => file.failure.set(Errno::EIO),
+            Err(e) => {
+                file.failure.set(e);
+                if e == Errno::EHOSTDOWN {
+                    self.start_over();
+                }
+            }
+        }
+        self.behind.done(self, file.ino, offset, bytes);
     }
 
     fn written(
