@@ -11,7 +11,7 @@ set -euo pipefail
 readonly RUN_PACKAGES=(iproute2 procps util-linux)
 readonly TEST_PACKAGES=(e2fsprogs mount psmisc htop lsof sysstat bsdextrautils tmux strace jq
     glances python3-psutil prometheus-node-exporter curl openssl
-    attr acl libacl1-dev rsync git sqlite3 vim-tiny)
+    attr acl libacl1-dev rsync git sqlite3 vim-tiny stress-ng postgresql)
 readonly BENCH_PACKAGES=(etcd-server etcd-client sshfs bindfs openssh-sftp-server)
 # Not in every release of every Debian-like system; a test of one of them says if it is absent.
 readonly EXTRA_PACKAGES=(btop)

@@ -3,6 +3,7 @@ out. What it opens stays open, what it locks stays locked, until the test says o
 import ctypes
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import resource
@@ -197,9 +198,15 @@ def acts(root, steps):
     return " ".join(said)
 
 
-def state(root):
-    """All that there is in a tree."""
+def state(root, names, depth):
+    """All that there is in a tree, and what is found under every name that may be there."""
     lines, links = [], {}
+    for length in range(1, depth + 1):
+        for path in itertools.product(names, repeat=length):
+            try:
+                lines.append(stat.S_IFMT(os.stat(os.path.join(root, *path)).st_mode))
+            except OSError as e:
+                lines.append(e.errno)
     for place, dirs, files in os.walk(root):
         dirs.sort()
         for name in sorted(dirs + files):
@@ -211,8 +218,10 @@ def state(root):
             if kind == stat.S_IFLNK:
                 line.append(os.readlink(at))
             elif kind == stat.S_IFREG:
-                with open(at, "rb") as file:
-                    line += [s.st_size, zlib.crc32(file.read())]
+                # What was a file may be a FIFO by now.
+                fd = os.open(at, os.O_RDONLY | os.O_NONBLOCK)
+                line += [s.st_size, zlib.crc32(os.read(fd, 1 << 20))]
+                os.close(fd)
             if kind in (stat.S_IFREG, stat.S_IFDIR):
                 line += [(n, os.getxattr(at, n)[0]) for n in os.listxattr(at) if "krg" in n]
             if s.st_mtime < 1e9:

@@ -68,7 +68,8 @@ fn caches_agree() {
 
 #[test]
 fn tools_work_on_another_nodes_files() {
-    let programs = ["git", "rsync", "sqlite3", "vim.tiny"].map(Need::Tool);
+    let programs = ["git", "rsync", "sqlite3", "vim.tiny", "stress-ng", "pgbench"];
+    let programs = programs.map(Need::Tool);
     if able("tools_work_on_another_nodes_files", &programs) {
         on_lab(3, tools::all);
     }

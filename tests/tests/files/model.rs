@@ -1,17 +1,16 @@
 //! A file tree that two nodes and its owner change in turns, beside one that only its owner's kernel
 //! has to do with: every operation comes to the same, and everybody sees the same tree.
 
-use super::place::{long, make, on, own, seed};
+use super::place::{TOLD, long, make, on, own, seed};
 use krg_tests::checks::Checks;
 use krg_tests::hand::Hand;
 use krg_tests::{Lab, within};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// What one node has changed, the others see within this.
-const SEEN_MAX: Duration = Duration::from_secs(1);
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+const DEPTH_MAX: usize = 3;
 /// Operations of a turn, at most.
 const TURN_MAX: usize = 6;
 
@@ -34,7 +33,7 @@ impl Draw {
 
     /// One to three names deep; sometimes with something odd at its end.
     fn path(&mut self) -> String {
-        let deep = [1, 1, 2, 2, 3][self.of(5) as usize];
+        let deep = [1, 1, 2, 2, DEPTH_MAX][self.of(5) as usize];
         let names: Vec<_> = (0..deep).map(|_| self.one(&NAMES)).collect();
         let odd = if self.of(20) == 0 { self.one(&["/", "/.", "/..", "//"]) } else { "" };
         names.join("/") + odd
@@ -87,14 +86,15 @@ fn turns(lab: &Lab) {
         let again = || format!("KRG_SEED={seed}, case {cases}, node {}: {steps:?}", node + 1);
         assert_eq!(said, wanted, "{}", again());
         done += wanted.split(' ').filter(|w| *w == "ok").count();
-        let whole = owner.ok(&format!("state({:?})", own("kernel")));
+        let state = |root: &str| format!("state({root:?}, {NAMES:?}, {DEPTH_MAX})");
+        let whole = owner.ok(&state(&own("kernel")));
         let mut sees = |of: u32| {
-            let said = hands[of as usize].ask(&format!("state({:?})", on(of + 1, "model")));
+            let said = hands[of as usize].ask(&state(&on(of + 1, "model")));
             said.unwrap_or_else(|errno| errno)
         };
         assert_eq!(sees(node), whole, "what it has done itself: {}", again());
         for other in (0..3).filter(|other| *other != node) {
-            within(SEEN_MAX, || match sees(other) {
+            within(TOLD, || match sees(other) {
                 seen if seen == whole => Ok(()),
                 seen => Err(format!("node {} sees {seen} for {whole}: {}", other + 1, again())),
             });

@@ -6,7 +6,7 @@ use krg_tests::checks::Checks;
 use krg_tests::hand::Hand;
 
 /// Files of one directory, unless KRG_MANY says otherwise.
-const MANY: u32 = 20_000;
+const MANY: u32 = 100_000;
 /// Files that each node has open.
 const OPEN: u32 = 1_000;
 
@@ -255,6 +255,14 @@ fn many_files(lab: &Lab) {
     assert_eq!(count("ls"), many);
     assert_eq!(count("find . -type f"), many);
     assert_eq!(count("find . -empty -links 1 -type f -printf '%f\\n'"), many);
+    // Some of them from here, the others from there.
+    lab.sh(1, &format!("cd {far} && seq -f name%.0f 1 {} | xargs rm", many / 10)).ok();
+    lab.sh(
+        2,
+        &format!("cd {own} && seq -f name%.0f {} {} | xargs rm", many / 10 + 1, many - 100),
+    )
+    .ok();
+    assert_eq!(count("ls"), 100);
     lab.sh(1, &format!("rm -r {far}")).ok();
     let left = lab.sh(2, &format!("ls {}", super::place::own("names"))).out;
     assert!(!left.contains("many"), "{left}");

@@ -3,9 +3,12 @@
 use super::place::{far, make, own};
 use krg_tests::Lab;
 use krg_tests::checks::Checks;
+use std::path::Path;
 
 /// Increments of each node.
 const INCREMENTS: usize = 100;
+/// What is asked of stress-ng, seconds.
+const STRESS_S: u32 = 5;
 
 /// All of it.
 pub fn all(checks: &mut Checks, lab: &Lab) {
@@ -23,6 +26,66 @@ pub fn all(checks: &mut Checks, lab: &Lab) {
     checks.check("sqlite, rollback journal", || database(lab, "delete"));
     checks.check("sqlite, write-ahead log", || database(lab, "wal"));
     checks.check("df and statfs", || space(lab));
+    checks.check("cargo", || cargo(lab));
+    checks.check("postgresql", || postgresql(lab));
+    checks.check("stress-ng", || stress(lab));
+}
+
+/// Source and target are node 2's; the compiler, its hard links, locks and mappings are node 1's.
+fn cargo(lab: &Lab) {
+    let bin = Path::new(env!("CARGO")).parent().expect("it is in a directory");
+    let there = far("work/small");
+    let line = format!(
+        "PATH={}:$PATH; cargo new -q --vcs none {there} && cd {there} && \
+         for m in a b c d; do echo \"pub fn f() -> &'static str {{ \\\"$m\\\" }}\" > src/$m.rs; done && \
+         echo 'mod a; mod b; mod c; mod d; fn main() {{ \
+         println!(\"{{}}{{}}{{}}{{}}\", a::f(), b::f(), c::f(), d::f()) }}' > src/main.rs && \
+         cargo build -q --offline && ./target/debug/small && \
+         sed -i s/a/x/2 src/a.rs && cargo run -q --offline && \
+         cargo build --offline 2>&1 | grep -c Compiling; cargo clean -q",
+        bin.display()
+    );
+    assert_eq!(lab.sh(1, &line).ok(), "abcd\nxbcd\n0\n");
+}
+
+/// A database whose files are node 2's, in a server on node 1: made, used by four at once, ended in
+/// order and in haste, and every sum is right.
+fn postgresql(lab: &Lab) {
+    let there = far("work/pg");
+    let line = format!(
+        "set -e; PATH=$(ls -d /usr/lib/postgresql/*/bin | tail -1):$PATH; cd /tmp; \
+         mkdir {there}; chown postgres:postgres {there}; chmod 700 {there}; \
+         pg() {{ setpriv --reuid=postgres --regid=postgres --clear-groups -- \"$@\"; }}; \
+         begin() {{ pg pg_ctl -D {there}/data -l /tmp/pg.log -w -o \
+         '-c listen_addresses= -c unix_socket_directories=/tmp' start > /dev/null; }}; \
+         pg initdb -D {there}/data -U postgres -A trust --no-locale -k > /dev/null; begin; \
+         export PGHOST=/tmp PGUSER=postgres; createdb bench; pgbench -q -i -s 1 bench 2> /dev/null; \
+         pgbench -c 4 -j 2 -t 200 bench | grep 'transactions actually'; \
+         pg pg_ctl -D {there}/data -m immediate -w stop > /dev/null; begin; \
+         psql -Atc 'select (select sum(abalance) from pgbench_accounts) = (select sum(bbalance) \
+         from pgbench_branches), (select sum(delta) from pgbench_history) = \
+         (select sum(tbalance) from pgbench_tellers), count(*) from pgbench_history' bench; \
+         pg pg_ctl -D {there}/data -m fast -w stop > /dev/null; \
+         pg pg_checksums -D {there}/data --check | grep 'Bad checksums'"
+    );
+    let said = lab.exec(1, &["bash", "-c", &line]).ok();
+    let wanted =
+        "number of transactions actually processed: 800/800\nt|t|800\nBad checksums:  0\n";
+    assert_eq!(said, wanted);
+}
+
+/// All of its stressors for file systems at once, but that of one that most kernels lack.
+fn stress(lab: &Lab) {
+    lab.sh(2, &format!("mkdir -m 1777 {}", own("work/stress"))).ok();
+    let at = far("work/stress");
+    let line = format!(
+        "cd /tmp && stress-ng --class filesystem --exclude binderfs --all 1 --timeout {STRESS_S} --verify \
+         --oomable --temp-path {at} 2>&1"
+    );
+    let said = lab.sh(1, &line);
+    assert_eq!(said.code, 0, "{}", said.out);
+    assert!(said.out.contains("successful run completed"), "{}", said.out);
+    assert_eq!(lab.sh(1, &format!("ls -A {at}")).ok(), "");
 }
 
 fn copy(lab: &Lab) {
