@@ -56,6 +56,7 @@ test: ## install what the tests need, then formatting, lints, build and every te
 	$(CARGO) test --workspace
 	$(call say,the clusters once more$(,) with newer kernel features masked)
 	KRG_MASK=all $(CARGO) test -p krg-tests --test tools --test faults --test lab --test input
+	KRG_MASK=all $(CARGO) test -p krg-tests --test files -- suites caches locks owners tree
 
 # Only here is tokio built with `tokio_unstable`, in a folder of its own: with it the order in which
 # a `select!` looks at what is ready follows from the seed, and the same seed gives the same run.

@@ -122,6 +122,11 @@ fn main() -> ExitCode {
 fn start_log(args: &Args) {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // That an answer has come too late for who was ended meanwhile is no error.
+    let filter = match "fuser::reply=off".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let log = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match args.log_json {
