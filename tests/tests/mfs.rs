@@ -8,6 +8,11 @@ use std::time::Duration;
 /// What dies is there again within this.
 const SOON: Duration = Duration::from_secs(8);
 
+/// Of a big cluster.
+const NODES: u32 = 32;
+/// What a node that is down looks like.
+const NOBODY: &str = "d---------";
+
 /// One of them.
 type Step = fn(&Lab);
 
@@ -39,6 +44,38 @@ fn file_trees_are_reached_by_number() {
     }
     checks.check("the end", || nothing_stays(lab));
     checks.finish();
+}
+
+/// Of thirty-two nodes ten die, of which some were in use: the listing is there in time all the same.
+#[test]
+fn a_third_of_a_cluster_may_be_dead() {
+    if !can_run("a_third_of_a_cluster_may_be_dead", &LAB) {
+        return;
+    }
+    let lab = Lab::start(NODES);
+    lab.sh(1, "ls -d /mfs/2*/tmp /mfs/30/tmp").ok();
+    let listed = || {
+        let said = lab.sh(1, "LC_ALL=C ls -l /mfs");
+        assert!(said.code == 0 && said.err.is_empty(), "{said:?}");
+        assert!(said.took < Duration::from_secs(1), "ls -l took {:?}", said.took);
+        said.out
+    };
+    assert_eq!(listed().matches(NOBODY).count(), 0);
+    let dead = 21..=30;
+    std::thread::scope(|scope| {
+        for node in dead.clone() {
+            let lab = &lab;
+            scope.spawn(move || lab.fault("kill", node));
+        }
+    });
+    let wanted = dead.count();
+    within(SOON, || {
+        let said = listed();
+        assert_eq!(said.lines().filter(|l| l.starts_with('d')).count() as u32, NODES, "{said}");
+        if said.matches(NOBODY).count() == wanted { Ok(()) } else { Err(said) }
+    });
+    let line = format!("cat /mfs/{NODES}/etc/hostname /mfs/10/etc/hostname");
+    assert_eq!(lab.sh(1, &line).ok(), format!("node{NODES}\nnode10\n"));
 }
 
 /// Numbers of the nodes whose tree is mounted in node 1.
@@ -255,7 +292,7 @@ fn fstab_and_options(lab: &Lab) {
     quick(lab, "echo 'none /mfs mfs defaults 0 0' >> /etc/fstab; mount /mfs; mount -a").ok();
     quick(lab, "umount /mfs && mount /mfs && cat /mfs/2/node && mount -a").ok();
     quick(lab, "umount /mfs && mount -t mfs -o dfsa=1,soft any /mfs && cat /mfs/2/node").ok();
-    for bad in ["hard", "dfsa=7", "bogus"] {
+    for bad in ["harder", "dfsa=7", "bogus"] {
         let said = quick(lab, &format!("mkdir -p /mnt/n; mount -t mfs -o {bad} none /mnt/n"));
         assert!(said.code != 0 && said.err.contains(bad), "{bad}: {said:?}");
     }

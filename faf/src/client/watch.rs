@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How often. A question younger than that is nobody's worry.
-const PERIOD: Duration = Duration::from_millis(50);
+const PERIOD: Duration = Duration::from_millis(20);
 /// With nothing to look after, it is looked so often whether the client is still there.
 const IDLE_PERIOD: Duration = Duration::from_secs(5);
 

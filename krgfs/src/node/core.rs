@@ -37,8 +37,9 @@ pub const ABSENT_TTL: Duration = NAME_TTL;
 pub const ATTR_TTL: Duration = Duration::from_secs(1);
 /// Forgotten files are told of so many at a time.
 const FORGETS: usize = 512;
-/// What `ls -l /mfs` asks of a root has to be said soon, by whatever is known.
-pub const ROOT_PATIENCE: Duration = Duration::from_millis(150);
+/// What `ls -l /mfs` asks of a root has to be said soon, by whatever is known: of ten nodes that have
+/// just died, within a second.
+pub const ROOT_PATIENCE: Duration = Duration::from_millis(40);
 /// But what has to wait for a disk may.
 pub const DISK_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -64,6 +65,8 @@ pub struct Core {
     procfs: &'static Procfs,
     /// The root's attributes, as last heard.
     root: Mutex<Option<Attr>>,
+    /// A question about the root was not answered soon, and none since.
+    silent: AtomicBool,
     /// What the server has told of.
     news: News,
     /// It tells of what the node's own processes change.
@@ -117,6 +120,7 @@ impl Core {
             backings,
             procfs,
             root: Mutex::default(),
+            silent: AtomicBool::new(false),
             news,
             watched,
             stale,
@@ -195,6 +199,9 @@ impl Core {
             if !subjects.is_empty() {
                 core.touched.add(&subjects);
             }
+            if reply.is_ok() {
+                core.silent.store(false, Ordering::Relaxed);
+            }
             // Also if it has failed: it may still be done.
             for (dir, name) in brought {
                 core.known.came(core.inodes.key_of(&dir), name.as_slice());
@@ -234,6 +241,16 @@ impl Core {
     /// The root's attributes, as last heard.
     pub fn root(&self) -> MutexGuard<'_, Option<Attr>> {
         self.root.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Was it too long ago that the server has said something about the root?
+    pub fn is_silent(&self, ino: INodeNo) -> bool {
+        ino == INodeNo::ROOT && self.silent.load(Ordering::Relaxed)
+    }
+
+    /// A question about the root was not answered soon.
+    pub fn set_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
     }
 
     /// Does the server answer, as far as is known?

@@ -563,22 +563,30 @@ impl Core {
         who: &Who,
         done: impl FnOnce(Result<(Attr, Duration)>) + Send + 'static,
     ) {
-        let patience = if self.root().is_some() { ROOT_PATIENCE } else { DEADLINE };
+        let last = *self.root();
+        let patience = if last.is_some() { ROOT_PATIENCE } else { DEADLINE };
         let (core, asked, key) = (self.clone(), self.asked(), self.inodes.key(INodeNo::ROOT));
         let op = Op::GetAttr { file: Handle::default(), open: None };
-        self.ask_for(who, op, &[], patience, move |reply| {
-            let last = *core.root();
-            match (reply, last) {
-                (Ok((Answer::Attr(attr), _)), _) => {
+        if let Some(attr) = last.filter(|_| self.is_up() && self.is_silent(INodeNo::ROOT)) {
+            // Any answer will tell that it is not.
+            self.ask_for(&who.gone_on(), op, &[], patience, move |reply| {
+                if let Ok((Answer::Attr(attr), _)) = reply {
                     *core.root() = Some(attr);
-                    let is_news = core.is_news(asked, key);
-                    done(Ok((attr, if is_news { ATTR_TTL } else { Duration::ZERO })));
                 }
-                (Err(e), Some(attr)) if e == Errno::EHOSTDOWN && core.is_up() => {
-                    done(Ok((attr, Duration::ZERO)));
-                }
-                (other, _) => done(Err(unexpected(other))),
+            });
+            return done(Ok((attr, Duration::ZERO)));
+        }
+        self.ask_for(who, op, &[], patience, move |reply| match (reply, last) {
+            (Ok((Answer::Attr(attr), _)), _) => {
+                *core.root() = Some(attr);
+                let is_news = core.is_news(asked, key);
+                done(Ok((attr, if is_news { ATTR_TTL } else { Duration::ZERO })));
             }
+            (Err(e), Some(attr)) if e == Errno::EHOSTDOWN && core.is_up() => {
+                core.set_silent();
+                done(Ok((attr, Duration::ZERO)));
+            }
+            (other, _) => done(Err(unexpected(other))),
         });
     }
 }

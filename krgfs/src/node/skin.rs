@@ -461,7 +461,8 @@ impl Filesystem for Tree {
         let file = (*or_reply!(self.core.handle(ino), reply)).clone();
         let name = or_reply!(Bounded::new(name.as_bytes()).ok_or(Errno::ERANGE), reply);
         let capability = name.as_slice() == CAPABILITY;
-        if capability && self.core.inodes.is_plain(ino) {
+        let plain = capability && self.core.inodes.is_plain(ino);
+        if plain || self.core.is_silent(ino) {
             return reply.error(Errno::NO_XATTR);
         }
         let op = Op::GetXattr { file, name };
@@ -478,8 +479,11 @@ impl Filesystem for Tree {
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let file = (*or_reply!(self.core.handle(ino), reply)).clone();
         let (op, patience) = (Op::ListXattr { file }, Core::patience(ino));
+        let none = Ok((Answer::Data, Bytes::new()));
+        if self.core.is_silent(ino) {
+            return Tree::xattr(size, reply)(none);
+        }
         self.core.ask_for(&Who::of(req), op, &[], patience, move |result| {
-            let none = Ok((Answer::Data, Bytes::new()));
             Tree::xattr(size, reply)(Tree::of_root(ino, result, none));
         });
     }
