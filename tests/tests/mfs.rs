@@ -46,7 +46,7 @@ fn file_trees_are_reached_by_number() {
     checks.finish();
 }
 
-/// Of thirty-two nodes ten die, of which some were in use: the listing is there in time all the same.
+/// Of thirty-two nodes ten die, while they are in use: the listing is there in time all the same.
 #[test]
 fn a_third_of_a_cluster_may_be_dead() {
     if !can_run("a_third_of_a_cluster_may_be_dead", &LAB) {

@@ -1,6 +1,6 @@
-//! Directories all of whose names are known. The kernel looks for each name that is to be made first:
-//! that it is not there need not be asked of the server each time. Its notices say which names have
-//! come since, and what comes of making one that has just come, the server says.
+//! Directories all of whose names are known. The kernel looks for each name that is to be made
+//! first: that it is not there need not be asked of the server each time. Its notices say which
+//! names have come since, and what comes of making one that has just come, the server says.
 
 use super::core::NAME_TTL;
 use krg_faf::bytes::Name;

@@ -1,5 +1,5 @@
-//! A file tree that two nodes and its owner change in turns, beside one that only its owner's kernel
-//! has to do with: every operation comes to the same, and everybody sees the same tree.
+//! A file tree that two nodes and its owner change in turns, beside one that only its owner's
+//! kernel has to do with: every operation comes to the same, and everybody sees the same tree.
 
 use super::place::{TOLD, long, make, on, own, seed};
 use krg_tests::checks::Checks;

@@ -37,7 +37,8 @@ fn cargo(lab: &Lab) {
     let there = far("work/small");
     let line = format!(
         "PATH={}:$PATH; cargo new -q --vcs none {there} && cd {there} && \
-         for m in a b c d; do echo \"pub fn f() -> &'static str {{ \\\"$m\\\" }}\" > src/$m.rs; done && \
+         for m in a b c d; do echo \"pub fn f() -> &'static str {{ \\\"$m\\\" }}\" > src/$m.rs; \
+         done && \
          echo 'mod a; mod b; mod c; mod d; fn main() {{ \
          println!(\"{{}}{{}}{{}}{{}}\", a::f(), b::f(), c::f(), d::f()) }}' > src/main.rs && \
          cargo build -q --offline && ./target/debug/small && \
@@ -59,7 +60,8 @@ fn postgresql(lab: &Lab) {
          begin() {{ pg pg_ctl -D {there}/data -l /tmp/pg.log -w -o \
          '-c listen_addresses= -c unix_socket_directories=/tmp' start > /dev/null; }}; \
          pg initdb -D {there}/data -U postgres -A trust --no-locale -k > /dev/null; begin; \
-         export PGHOST=/tmp PGUSER=postgres; createdb bench; pgbench -q -i -s 1 bench 2> /dev/null; \
+         export PGHOST=/tmp PGUSER=postgres; createdb bench; \
+         pgbench -q -i -s 1 bench 2> /dev/null; \
          pgbench -c 4 -j 2 -t 200 bench | grep 'transactions actually'; \
          pg pg_ctl -D {there}/data -m immediate -w stop > /dev/null; begin; \
          psql -Atc 'select (select sum(abalance) from pgbench_accounts) = (select sum(bbalance) \
