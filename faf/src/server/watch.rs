@@ -125,7 +125,7 @@ impl Watch {
     }
 }
 
-/// Reads what has changed. One at a time: so whoever has read, also finds told what was read before.
+/// Reads what has changed. One at a time: who has read finds told what was read before, too.
 struct Reader {
     watcher: Watcher,
     buf: Mutex<Vec<u8>>,

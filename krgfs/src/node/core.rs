@@ -37,8 +37,8 @@ pub const ABSENT_TTL: Duration = NAME_TTL;
 pub const ATTR_TTL: Duration = Duration::from_secs(1);
 /// Forgotten files are told of so many at a time.
 const FORGETS: usize = 512;
-/// What `ls -l /mfs` asks of a root has to be said soon, by whatever is known: of ten nodes that have
-/// just died, within a second.
+/// What `ls -l /mfs` asks of a root has to be said soon, by whatever is known: of ten nodes that
+/// have just died, within a second.
 pub const ROOT_PATIENCE: Duration = Duration::from_millis(40);
 /// But what has to wait for a disk may.
 pub const DISK_DEADLINE: Duration = Duration::from_secs(30);

@@ -81,8 +81,8 @@ fn stress(lab: &Lab) {
     lab.sh(2, &format!("mkdir -m 1777 {}", own("work/stress"))).ok();
     let at = far("work/stress");
     let line = format!(
-        "cd /tmp && stress-ng --class filesystem --exclude binderfs --all 1 --timeout {STRESS_S} --verify \
-         --oomable --temp-path {at} 2>&1"
+        "cd /tmp && stress-ng --class filesystem --exclude binderfs --all 1 \
+         --timeout {STRESS_S} --verify --oomable --temp-path {at} 2>&1"
     );
     let said = lab.sh(1, &line);
     assert_eq!(said.code, 0, "{}", said.out);
