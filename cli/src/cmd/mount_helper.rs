@@ -45,8 +45,8 @@ const KNOWN: [&str; 16] = [
     "nofail", "_netdev", "relatime", "noatime", "user", "nouser",
 ];
 
-/// Of openMosix: a file system call was done where the file is. Here the file comes to the call,
-/// so it changes nothing. `soft` is what these mounts are if nothing is said: a node that is down is
+/// Of openMosix: a file system call was done where the file is. Here the file comes to the call, so
+/// it changes nothing. `soft` is what these mounts are if nothing is said: a node that is down is
 /// an error at once.
 const MFS_KNOWN: [&str; 5] = ["dfsa", "dfsa=0", "dfsa=1", "soft", mfs::HARD];
 
