@@ -1,9 +1,10 @@
 """What a node does for files.py, timed.
 
     files_work.py prepare DIR           the files that are read
-    files_work.py all DIR               every measure, as JSON
+    files_work.py stream DIR            sequential writing and reading, as JSON
+    files_work.py small DIR             every other measure
     files_work.py wire-server PORT      the other end of a TCP connection, raw or in TLS
-    files_work.py wire HOST PORT        measures it, as JSON
+    files_work.py wire HOST PORT KIND   measures it (ping, or stream), as JSON
     files_work.py sftp PORT PROGRAM     an SFTP server on a bare TCP port, for sshfs
 """
 
@@ -154,10 +155,12 @@ def wire_server(port):
     context = tls_server()
     with socket.create_server(("", int(port))) as door:
         print("ready", flush=True)
-        for _ in range(3):
+        while True:
             peer, _ = door.accept()
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             kind = peer.recv(1)
+            if kind == b"e":
+                return
             if kind == b"p":
                 while peer.recv(64):
                     peer.sendall(bytes(PAGE))
@@ -170,7 +173,7 @@ def wire_server(port):
             peer.close()
 
 
-def wire(host, port):
+def wire(host, port, what):
     def connect(kind):
         peer = socket.create_connection((host, int(port)))
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -188,17 +191,21 @@ def wire(host, port):
         while got < PAGE:
             got += len(peer.recv(PAGE))
 
-    peer = connect(b"p")
-    pings = [timed(ping) for _ in range(READS)]
-    peer.close()
-    peer = connect(b"r")
-    raw = timed(lambda: drain(peer))
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    peer = context.wrap_socket(connect(b"t"))
-    tls = timed(lambda: drain(peer))
-    mb = STREAM_MIB * 1.048576
-    return {"ping_us": median(pings) * 1e6, "raw_mbs": mb / raw, "tls_mbs": mb / tls}
+    if what == "ping":
+        peer = connect(b"p")
+        pings = [timed(ping) for _ in range(READS)]
+        peer.close()
+        figures = {"ping_us": median(pings) * 1e6}
+    else:
+        raw = timed(lambda: drain(connect(b"r")))
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        peer = context.wrap_socket(connect(b"t"))
+        tls = timed(lambda: drain(peer))
+        mb = STREAM_MIB * 1.048576
+        figures = {"raw_mbs": mb / raw, "tls_mbs": mb / tls}
+    connect(b"e").close()
+    return figures
 
 
 def sftp(port, program):
@@ -211,11 +218,14 @@ def sftp(port, program):
             peer.close()
 
 
+MEASURES = {"stream": [stream], "small": [reads, walk, small, trees]}
+
+
 def main():
     what, *rest = sys.argv[1:]
-    if what == "all":
+    if what in MEASURES:
         figures = {}
-        for measure in [stream, reads, walk, small, trees]:
+        for measure in MEASURES[what]:
             figures.update(measure(rest[0]))
         print(json.dumps(figures))
     elif what == "wire":
