@@ -68,12 +68,14 @@ sim: ## simulate the agreement: SEEDS=10000, or KRG_SIM_SEED=... for one again, 
 	$(SIM) KRG_SIM_SEEDS="$(SEEDS)" $(CARGO) test -p krg-tests --test sim -- --nocapture
 
 .PHONY: soak
-soak: ## clusters under faults and load for two hours (KRG_SOAK_S seconds), and 200 power cuts
+soak: ## clusters under faults for two hours (KRG_SOAK_S seconds), 200 power cuts, an hour of fsx
 	$(call say,setup: the tools that the tests run)
 	@scripts/setup.sh test
 	$(CARGO) build --workspace
 	$(CARGO) test -p krg-tests --test soak -- --ignored --nocapture
 	KRG_POWERCUTS=200 $(CARGO) test -p krg-meta --test powercut
+	KRG_FSX_S=$(or $(KRG_FSX_S),3600) $(CARGO) test -p krg-tests --test files suites -- --nocapture
+	KRG_CASES=10000 $(CARGO) test -p krg-tests --test files tree -- --nocapture
 
 .PHONY: demo
 demo: ## a three-node cluster on this host: start it, look at it, stop it
