@@ -22,8 +22,10 @@ HELPERDIR ?= /sbin
 export RUST_TEST_THREADS ?= $(shell n=$$(nproc); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 
 # Under CI a test that lacks something (root, a tool) fails; elsewhere it says so and is skipped.
+# And what could go on for ever (fsx, two at once, and others) does for so many seconds.
 ifeq ($(CI),true)
 export KRG_REQUIRE_ALL := 1
+export KRG_FSX_S ?= 90
 endif
 
 # A comma that does not part a call's arguments.
@@ -56,7 +58,8 @@ test: ## install what the tests need, then formatting, lints, build and every te
 	$(CARGO) test --workspace
 	$(call say,the clusters once more$(,) with newer kernel features masked)
 	KRG_MASK=all $(CARGO) test -p krg-tests --test tools --test faults --test lab --test input
-	KRG_MASK=all $(CARGO) test -p krg-tests --test files -- suites caches locks owners tree
+	KRG_MASK=all KRG_FSX_S=20 $(CARGO) test -p krg-tests --test files -- suites caches locks \
+		owners tree
 
 # Only here is tokio built with `tokio_unstable`, in a folder of its own: with it the order in which
 # a `select!` looks at what is ready follows from the seed, and the same seed gives the same run.

@@ -19,7 +19,7 @@ use krg_rpc::link::{Inbox, Link};
 use krg_types::limits::FILE_OPENS_MAX;
 use krg_types::mfs::Patience;
 use local::Local;
-use pending::{Pending, Table};
+use pending::{Found, Generation, Pending, Table};
 use ring::rand::SecureRandom;
 use road::State;
 use std::io;
@@ -75,8 +75,9 @@ pub struct Client {
     events: Arc<dyn Events>,
     /// The number that this client has drawn.
     session: Mutex<u128>,
-    /// With which the server has greeted it.
-    greeted: Mutex<Option<u128>>,
+    /// What the server has said of the session when they last met.
+    born: Mutex<Option<u64>>,
+    generation: AtomicU64,
     /// What nobody waits for and the server has not heard.
     unsaid: Mutex<Vec<Op>>,
 }
@@ -129,7 +130,8 @@ impl Client {
             tick: Condvar::new(),
             events,
             session: Mutex::new(draw()),
-            greeted: Mutex::default(),
+            born: Mutex::default(),
+            generation: AtomicU64::new(0),
             unsaid: Mutex::default(),
         })
     }
@@ -192,7 +194,7 @@ impl Client {
             deadline: now + timeout,
             interrupted,
             frame: None,
-            sent: false,
+            sent: None,
             waits,
         };
         let keep = |pending: &mut Pending| {
@@ -209,23 +211,25 @@ impl Client {
             State::Up(road) if road.is_doubted() && !waits => {
                 return self.refuse(state, pending);
             }
-            State::Up(road) if !road.is_doubted() => Some(road.link(bulk).clone()),
+            State::Up(road) if !road.is_doubted() => {
+                Some((road.link(bulk).clone(), road.generation()))
+            }
             _ => None,
         };
         if link.is_none() && !waits {
             keep(&mut pending);
         }
-        pending.sent = link.is_some();
+        pending.sent = link.as_ref().map(|(_, generation)| *generation);
         self.table.add(id, pending);
         drop(state);
         self.start_ticking();
-        let Some(link) = link else { return };
+        let Some((link, generation)) = link else { return };
         if link.send(id, &head, data).is_ok() {
             return;
         }
         // The link's end is being seen to; this question need not wait for that.
         if waits {
-            self.table.unsend(id);
+            self.table.unsend(id, generation);
             self.send_held();
         } else {
             self.settle(id, Err(libc::EHOSTDOWN));
@@ -249,7 +253,7 @@ impl Client {
             deadline: now + HOLD_MAX,
             interrupted: Some(interrupted),
             frame: None,
-            sent: false,
+            sent: None,
             waits: true,
         };
         self.table.add(id, pending);
@@ -301,21 +305,26 @@ impl Client {
         }
     }
 
-    /// A frame has come.
-    fn received(self: &Arc<Self>, frame: Frame) -> Result<(), postcard::Error> {
+    /// A frame has come on these connections.
+    fn received(self: &Arc<Self>, on: Generation, frame: Frame) -> Result<(), postcard::Error> {
         if frame.id == 0 {
             self.events.notice(postcard::from_bytes(&frame.head)?);
             return Ok(());
         }
-        let answer: Answer = postcard::from_bytes(&frame.head)?;
-        match self.table.take(frame.id) {
-            Some(pending) => (pending.done)(match answer {
+        let mut answer: Answer = postcard::from_bytes(&frame.head)?;
+        // Before it is known that the connections are still those: it is theirs then.
+        set_life(&mut answer, self.life());
+        match self.table.answered(frame.id, on) {
+            Found::Waiting(pending) => (pending.done)(match answer {
                 Answer::Failed(errno) => Err(sane(errno)),
                 answer => Ok((answer, frame.data)),
             }),
-            // Nobody waits any more: what was opened for them is not to stay open.
-            None => {
-                if let Some(open) = opened(&answer) {
+            Found::AskedAgain => {}
+            // Nobody waits any more: what was opened for them is not to stay open. Unless it was
+            // answered on other connections too, and they have it.
+            Found::Nobody => {
+                let only = !self.waits() || on == self.generation.load(Ordering::Acquire);
+                if let Some(open) = opened(&answer).filter(|_| only) {
                     self.tell(Op::Close { open, owner: None });
                 }
             }
@@ -345,7 +354,7 @@ impl Client {
             });
             let deadline = now + PROBE_MAX;
             let (began, interrupted, frame) = (now, None, None);
-            let (sent, waits) = (true, false);
+            let (sent, waits) = (Some(road.generation()), false);
             let ping = Pending { done, began, deadline, interrupted, frame, sent, waits };
             self.table.add(id, ping);
             let head = postcard::to_allocvec(&request).unwrap_or_default();
@@ -374,6 +383,15 @@ fn opened(answer: &Answer) -> Option<OpenId> {
     }
 }
 
+/// In which life of the server something was opened.
+fn set_life(answer: &mut Answer, life: u64) {
+    match answer {
+        Answer::Opened(opened) | Answer::Created { opened, .. } => opened.life = life,
+        Answer::Listed(listed) => listed.life = life,
+        _ => {}
+    }
+}
+
 /// A number that nobody else draws.
 fn draw() -> u128 {
     let mut bytes = [0; 16];
@@ -385,7 +403,13 @@ fn draw() -> u128 {
 }
 
 /// Receives on one connection until it ends.
-fn receive(client: &Weak<Client>, link: &Link, mut inbox: Inbox, early: Vec<Frame>) {
+fn receive(
+    client: &Weak<Client>,
+    link: &Link,
+    on: Generation,
+    mut inbox: Inbox,
+    early: Vec<Frame>,
+) {
     let mut early = early.into_iter();
     loop {
         let frame = match early.next().map_or_else(|| link.receive(&mut inbox), Ok) {
@@ -396,7 +420,7 @@ fn receive(client: &Weak<Client>, link: &Link, mut inbox: Inbox, early: Vec<Fram
             }
         };
         let Some(client) = client.upgrade() else { break };
-        if client.received(frame).is_err() {
+        if client.received(on, frame).is_err() {
             tracing::warn!(member = %link.member(), "a malformed answer");
             break;
         }

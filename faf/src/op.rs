@@ -300,6 +300,8 @@ impl Op {
                 | Op::ReadLink { .. }
                 | Op::Read { .. }
                 | Op::Sync { .. }
+                // It may stay open twice, for as long as the client is there.
+                | Op::OpenDir { .. }
                 | Op::ReadDir { .. }
                 | Op::SyncDir { .. }
                 | Op::StatFs { .. }
@@ -349,8 +351,9 @@ pub enum Answer {
 pub struct Welcome {
     /// The root of the export.
     pub root: Entry,
-    /// What was open in this session is so still.
-    pub resumed: bool,
+    /// Of the session: another number for each that the server has begun. What was open in the one
+    /// with this number is so still.
+    pub born: u64,
 }
 
 /// A file that was opened.
@@ -364,6 +367,9 @@ pub struct Opened {
     pub lease: bool,
     /// Lets it be opened again after the server was restarted.
     pub proof: Bounded<32>,
+    /// For the client: in which life of the server.
+    #[serde(skip)]
+    pub life: u64,
 }
 
 /// A part of a directory.
@@ -377,6 +383,9 @@ pub struct Listed {
     pub end: bool,
     /// No other names are found in it than those it lists.
     pub exact: bool,
+    /// For the client: in which life of the server it is open.
+    #[serde(skip)]
+    pub life: u64,
 }
 
 /// As statvfs(3).

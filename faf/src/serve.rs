@@ -132,13 +132,13 @@ impl Service {
         runtime: &Handle,
     ) {
         let member = link.member();
-        let (session, resumed) = self.server.join(member, hello.session);
+        let session = self.server.join(member, hello.session);
         session.connected(link, hello.notices);
         if hello.notices {
             session.promises.set_ear(Ear::Link(Arc::downgrade(link)));
         }
         let welcome = match self.server.root() {
-            Ok(root) => Answer::Welcome(Welcome { root, resumed }),
+            Ok(root) => Answer::Welcome(Welcome { root, born: session.born }),
             Err(e) => Answer::Failed(e.raw_os_error().unwrap_or(libc::EIO)),
         };
         if send(link, id, &welcome, &[]).is_ok() {
@@ -147,16 +147,14 @@ impl Service {
             self.relief.look_after(&crew);
             crew.work();
         }
-        if self.server.leave(member, hello.session) {
-            let number = hello.session;
-            let at = Instant::now() + RETURN_MAX;
-            runtime.spawn(self.forget(member, number, at));
+        if let Some(left) = self.server.leave(member, hello.session) {
+            runtime.spawn(self.forget(member, hello.session, left));
         }
     }
 
-    async fn forget(self: Arc<Self>, member: MemberId, number: u128, at: Instant) {
-        sleep_until(at).await;
-        self.server.forget(member, number);
+    async fn forget(self: Arc<Self>, member: MemberId, number: u128, left: u64) {
+        sleep_until(Instant::now() + RETURN_MAX).await;
+        self.server.forget(member, number, left);
     }
 }
 

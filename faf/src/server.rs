@@ -110,21 +110,21 @@ impl Server {
         Server { export, sessions, watch, leases: Leases::default() }
     }
 
-    /// A connection of a client begins; whether the client was there before.
-    pub fn join(&self, member: MemberId, number: u128) -> (Arc<Session>, bool) {
+    /// A connection of a client begins.
+    pub fn join(&self, member: MemberId, number: u128) -> Arc<Session> {
         let joined = self.sessions.join(member, number);
         self.watch.start(&self.export.tree(), &self.sessions);
         joined
     }
 
-    /// A connection has ended; true if it was the client's last.
-    pub fn leave(&self, member: MemberId, number: u128) -> bool {
+    /// A connection has ended; if it was the client's last, how often that has happened.
+    pub fn leave(&self, member: MemberId, number: u128) -> Option<u64> {
         self.sessions.leave(member, number)
     }
 
-    /// A client has not come back: what it had open is closed.
-    pub fn forget(&self, member: MemberId, number: u128) {
-        if let Some(session) = self.sessions.forget(member, number) {
+    /// What a client had open is closed, if it has not come back since it left for the time `left`.
+    pub fn forget(&self, member: MemberId, number: u128, left: u64) {
+        if let Some(session) = self.sessions.forget(member, number, left) {
             session.all().iter().for_each(|open| self.closed(&session, open));
         }
         if self.sessions.is_empty() {

@@ -41,12 +41,18 @@ fn said() -> Vec<Vec<u8>> {
     let lines = vec![line(Some(entry.clone())), line(None)];
     let lock = Lock { owner: 1, kind: LockKind::Write, start: 2, end: 3 };
     let proof = Bounded::new(&[1; 32][..]).expect("it is short");
-    let opened = Opened { open: 1, attr: Attr::default(), lease: true, proof };
+    let opened = Opened { open: 1, attr: Attr::default(), lease: true, proof, life: 0 };
     let caller = Caller { uid: 1, gid: 2, groups: vec![3; 40] };
     let (to_dir, to_name) = (handle.clone(), name.clone());
     let op = Op::Rename { dir: handle, name: name.clone(), to_dir, to_name, flags: 1 };
     vec![
-        written(&Answer::Listed(Listed { open: Some(4), lines, end: false, exact: true })),
+        written(&Answer::Listed(Listed {
+            open: Some(4),
+            lines,
+            end: false,
+            exact: true,
+            life: 0,
+        })),
         written(&Answer::Created { entry, opened }),
         written(&Answer::Blocker(Some(lock))),
         written(&Request { caller, op, once: true }),

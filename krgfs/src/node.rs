@@ -1,5 +1,6 @@
 //! One node's file tree, `/mfs/N`: a skin over the client of its file server.
 
+mod attrs;
 mod backing;
 mod behind;
 mod convert;
@@ -12,6 +13,7 @@ mod listings;
 mod news;
 mod opens;
 mod skin;
+mod stale;
 mod touched;
 
 pub use skin::Tree;
@@ -59,8 +61,8 @@ pub fn mount(
     threads: usize,
 ) -> Result<Session<Tree>, FuseError> {
     let procfs = procfs::own().map_err(FuseError::at(at))?;
-    let (stale, told) = std::sync::mpsc::channel();
-    let core = Arc::new(Core::new(procfs, stale));
+    let (tell, told) = std::sync::mpsc::channel();
+    let core = Arc::new(Core::new(procfs, tell));
     let feed = Arc::new(Feed(Arc::downgrade(&core)));
     let _in_runtime = runtime.enter();
     let client = match source {
@@ -79,7 +81,7 @@ pub fn mount(
     config.acl = SessionACL::All;
     config.n_threads = Some(threads.max(2));
     config.clone_fd = true;
-    let untold = core.untold();
+    let (untold, told_at_once) = (core.untold(), core.clone());
     let tree = Tree { core, runtime: runtime.clone() };
     let failed = |e| {
         // Nobody would ever serve it.
@@ -88,9 +90,10 @@ pub fn mount(
     };
     let session = Session::from_fd(tree, device, SessionACL::All, config).map_err(failed)?;
     read_ahead(at);
+    told_at_once.set_kernel(session.notifier());
     let kernel = session.notifier();
     let thread = std::thread::Builder::new().name("stale".into());
-    let tell = move || self::core::tell_kernel(&told, &untold, &kernel);
+    let tell = move || stale::tell_kernel(&told, &untold, &kernel);
     thread.spawn(tell).map_err(failed)?;
     Ok(session)
 }

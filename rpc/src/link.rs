@@ -170,6 +170,10 @@ impl Link {
     pub fn receive(&self, inbox: &mut Inbox) -> io::Result<Frame> {
         loop {
             let bad = |e| io::Error::new(ErrorKind::InvalidData, e);
+            // What came before it was closed is nothing to be done any more.
+            if *self.ended.borrow() {
+                return Err(ErrorKind::NotConnected.into());
+            }
             if let Some(frame) = frame::take(&mut inbox.plain).map_err(bad)? {
                 return Ok(frame);
             }

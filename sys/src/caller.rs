@@ -58,8 +58,8 @@ impl Asker {
         false
     }
 
-    /// Does it wait in a system call that is to make this very name, or take what has it? What that
-    /// finds out by itself, its look-up before need not know for sure.
+    /// Does it wait in a system call that is to make this very name, or fail if there is one? What
+    /// that finds out by itself, its look-up before need not know for sure.
     pub fn makes(&self, procfs: &Procfs, name: &[u8]) -> bool {
         for _ in 0..SLEEPY_MAX {
             match self.file(procfs, "syscall").as_deref().and_then(made_path) {
@@ -79,8 +79,9 @@ impl Asker {
         let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut text)], &from).unwrap_or(0);
         let end = text[..read].iter().position(|byte| *byte == 0);
         let path = end.map(|end| &text[..end]).unwrap_or_default();
-        let last = path.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty());
-        last == Some(name)
+        let mut names = path.rsplit(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        // A directory on the way that has the same name is looked for, too.
+        names.next() == Some(name) && names.all(|other| other != name)
     }
 
     fn system_call(&self, procfs: &Procfs) -> Option<i64> {
@@ -136,7 +137,8 @@ fn made_path(told: &str) -> Option<usize> {
     let args: Vec<usize> = words
         .map_while(|word| usize::from_str_radix(word.strip_prefix("0x")?, 16).ok())
         .collect();
-    let creates = |flags: usize| flags & libc::O_CREAT as usize != 0;
+    let both = (libc::O_CREAT | libc::O_EXCL) as usize;
+    let creates = |flags: usize| flags & both == both;
     let path = match number {
         libc::SYS_openat if creates(*args.get(2)?) => 1,
         libc::SYS_mkdirat | libc::SYS_mknodat => 1,
@@ -194,7 +196,8 @@ mod tests {
     #[test]
     fn a_system_call_that_makes_a_name_is_known() {
         let call = |number: i64, args: &str| made_path(&format!("{number} {args} 0x7 0x8"));
-        let create = format!("0xffffff9c 0x1000 {:#x} 0x1b6 0x0 0x0", libc::O_CREAT | 1);
+        let flags = libc::O_CREAT | libc::O_EXCL | 1;
+        let create = format!("0xffffff9c 0x1000 {flags:#x} 0x1b6 0x0 0x0");
         assert_eq!(call(libc::SYS_openat, &create), Some(0x1000));
         assert_eq!(call(libc::SYS_openat, "0xffffff9c 0x1000 0x1 0x0 0x0 0x0"), None);
         assert_eq!(call(libc::SYS_mkdirat, "0x3 0x2000 0x1ff 0x0 0x0 0x0"), Some(0x2000));
@@ -208,6 +211,8 @@ mod tests {
         let me = Asker { uid: 0, gid: 0, tid };
         let path = c"/some/where/else//";
         let at = path.as_ptr() as usize;
+        let twice = c"else/else".as_ptr() as usize;
+        assert!(!me.ends_with(twice, b"else"));
         assert!(me.ends_with(at, b"else") && !me.ends_with(at, b"where"));
         assert!(!me.ends_with(8, b"else") && !Asker { tid: 0, ..me }.ends_with(at, b"else"));
     }

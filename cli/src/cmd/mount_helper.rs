@@ -155,8 +155,8 @@ mod tests {
         for option in ["harder", "dfsa=2", "bogus"] {
             assert!(!is_known(option, &MFS_KNOWN), "{option}");
         }
-        let call = parse(&words("none /no/such/dir -o hard")).unwrap();
+        let call = parse(&words("none /no/such/dir -o harder")).unwrap();
         let said = checked(&call, "mfs", &MFS_KNOWN).unwrap_err();
-        assert!(said.to_string().contains("`hard`"));
+        assert!(said.to_string().contains("`harder`"));
     }
 }

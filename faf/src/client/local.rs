@@ -24,7 +24,7 @@ impl Local {
     pub(super) fn new(server: Arc<Server>, events: Arc<dyn Events>) -> Local {
         // Nobody else is here to be told from.
         let own = NodeId::new(1).map(|node| MemberId::new(node, 1)).unwrap_or_default();
-        let (session, _) = server.join(own, 0);
+        let session = server.join(own, 0);
         session.promises.set_ear(Ear::Here(Arc::new(move |notice| events.notice(notice))));
         Local { server, session }
     }

@@ -13,6 +13,19 @@ pub type Reply = Result<(Answer, Bytes), i32>;
 /// Takes it.
 pub type Done = Box<dyn FnOnce(Reply) + Send>;
 
+/// Counts pairs of connections.
+pub(super) type Generation = u64;
+
+/// What an answer finds.
+pub(super) enum Found {
+    /// Who waits for it.
+    Waiting(Pending),
+    /// The question has been asked again, or will be: another answer counts.
+    AskedAgain,
+    /// Nobody.
+    Nobody,
+}
+
 /// One question.
 pub(super) struct Pending {
     pub(super) done: Done,
@@ -22,8 +35,8 @@ pub(super) struct Pending {
     /// What is asked, while it may have to be sent: of who waits for as long as it takes, also
     /// after it was.
     pub(super) frame: Option<Frame>,
-    /// On the connections that there are now.
-    pub(super) sent: bool,
+    /// On which connections; none yet, or not on those that there are now.
+    pub(super) sent: Option<Generation>,
     /// Who asks waits for as long as it takes.
     pub(super) waits: bool,
 }
@@ -45,17 +58,27 @@ impl Table {
         self.lock().remove(&id)
     }
 
+    /// Who waits for the answer that has come on these connections.
+    pub(super) fn answered(&self, id: u64, on: Generation) -> Found {
+        let mut table = self.lock();
+        match table.get(&id).map(|p| p.sent == Some(on)) {
+            Some(true) => table.remove(&id).map_or(Found::Nobody, Found::Waiting),
+            Some(false) => Found::AskedAgain,
+            None => Found::Nobody,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
     /// What has not been sent, in the order in which it was asked; it is going to be.
-    pub(super) fn to_send(&self) -> Vec<Frame> {
+    pub(super) fn to_send(&self, on: Generation) -> Vec<Frame> {
         let mut table = self.lock();
-        let unsent = table.values_mut().filter(|p| !p.sent);
+        let unsent = table.values_mut().filter(|p| p.sent.is_none());
         let mut frames: Vec<Frame> = unsent
             .filter_map(|p| {
-                p.sent = true;
+                p.sent = Some(on);
                 if p.waits { p.frame.clone() } else { p.frame.take() }
             })
             .collect();
@@ -63,17 +86,17 @@ impl Table {
         frames
     }
 
-    /// It has to be sent again, if it may be.
-    pub(super) fn unsend(&self, id: u64) {
-        if let Some(pending) = self.lock().get_mut(&id) {
-            pending.sent = false;
+    /// It has not been sent on these connections, and has to be on the next.
+    pub(super) fn unsend(&self, id: u64, on: Generation) {
+        if let Some(pending) = self.lock().get_mut(&id).filter(|p| p.sent == Some(on)) {
+            pending.sent = None;
         }
     }
 
     /// The connections are gone. Those that wait are to be sent again; the others.
     pub(super) fn break_off(&self) -> Vec<Pending> {
         let mut table = self.lock();
-        table.values_mut().for_each(|p| p.sent = false);
+        table.values_mut().for_each(|p| p.sent = None);
         table.extract_if(|_, p| !p.waits).map(|(_, p)| p).collect()
     }
 
@@ -89,7 +112,7 @@ impl Table {
         for pending in table.values_mut().filter(|p| p.deadline <= now) {
             let span = pending.deadline.duration_since(pending.began);
             // Who waits for a moment only says nothing against the server.
-            let asked = pending.sent && (pending.frame.is_some() || !pending.waits);
+            let asked = pending.sent.is_some() && (pending.frame.is_some() || !pending.waits);
             silent |= asked && span >= enough;
             if pending.waits {
                 (pending.began, pending.deadline) = (now, now + span);

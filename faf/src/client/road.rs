@@ -1,5 +1,6 @@
 //! The way to a server: two connections, made again when they break.
 
+use super::pending::Generation;
 use super::{BULK_BYTES, Client, receive};
 use crate::op::{Answer, Caller, Hello, Op, Request, Welcome};
 use crate::serve::cluster_name;
@@ -64,12 +65,18 @@ pub(super) enum State {
 /// Two connections of one session.
 pub(super) struct Road {
     links: [Arc<Link>; 2],
+    generation: Generation,
     doubted: Arc<AtomicBool>,
 }
 
 impl Road {
-    pub(super) fn new(links: [Arc<Link>; 2]) -> Road {
-        Road { links, doubted: Arc::default() }
+    pub(super) fn new(links: [Arc<Link>; 2], generation: Generation) -> Road {
+        Road { links, generation, doubted: Arc::default() }
+    }
+
+    /// Which pair it is.
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Ends it.
@@ -109,7 +116,7 @@ pub(super) async fn keep(client: Weak<Client>, mut route: Route) {
             Ok((greeted, welcome)) => {
                 let links = [greeted[0].link.clone(), greeted[1].link.clone()];
                 tracing::debug!(member = %links[0].member(), "connected to its files");
-                held.begin(greeted, welcome);
+                held.begin(session, greeted, welcome);
                 drop(held);
                 tokio::select! {
                     () = links[0].ended() => {}
@@ -161,7 +168,10 @@ async fn connect(route: &mut Route, session: u128) -> io::Result<([Greeted; 2], 
     let to = to.ok_or_else(|| io::Error::other("it is not a member"))?;
     let both = async {
         let (first, welcome) = one(&to, route, session, true).await?;
-        let (second, _) = one(&to, route, session, false).await?;
+        let (second, again) = one(&to, route, session, false).await?;
+        if again.born != welcome.born {
+            return Err(io::Error::other("the server has begun anew meanwhile"));
+        }
         Ok(([first, second], welcome))
     };
     timeout(CONNECT_MAX, both).await.map_err(io::Error::other)?
@@ -229,11 +239,11 @@ impl Drop for CloseOnDrop {
 
 impl Client {
     /// There are connections now: what was held goes out.
-    fn begin(self: &Arc<Self>, greeted: [Greeted; 2], welcome: Welcome) {
-        // A greeting that was lost has begun the session, and nothing is open in it.
-        let session = self.session();
-        let before = self.greeted.lock().unwrap_or_else(PoisonError::into_inner).replace(session);
-        let resumed = welcome.resumed && before == Some(session);
+    fn begin(self: &Arc<Self>, session: u128, greeted: [Greeted; 2], welcome: Welcome) {
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut born = self.born.lock().unwrap_or_else(PoisonError::into_inner);
+        let resumed = born.replace(welcome.born) == Some(welcome.born);
+        drop(born);
         if !resumed {
             self.life.fetch_add(1, Ordering::AcqRel);
         }
@@ -241,12 +251,22 @@ impl Client {
         let links = greeted.map(|Greeted { link, inbox, early }| {
             let (client, receiver) = (Arc::downgrade(self), link.clone());
             let thread = std::thread::Builder::new().name("answers".into());
-            if thread.spawn(move || receive(&client, &receiver, inbox, early)).is_err() {
+            if thread
+                .spawn(move || receive(&client, &receiver, generation, inbox, early))
+                .is_err()
+            {
                 link.close();
             }
             link
         });
-        *self.state() = State::Up(Road::new(links));
+        let road = Road::new(links, generation);
+        let mut state = self.state();
+        if session != self.session() {
+            // It was to have nothing more to do with that one.
+            road.close();
+        }
+        *state = State::Up(road);
+        drop(state);
         self.send_held();
         // What it has not heard, it still has to, if it is the one that knows of it.
         for op in self.take_unsaid().into_iter().filter(|_| resumed) {
@@ -261,7 +281,7 @@ impl Client {
         if road.is_doubted() {
             return;
         }
-        for frame in self.table.to_send() {
+        for frame in self.table.to_send(road.generation()) {
             let bulk = frame.data.len() > BULK_BYTES;
             // If it fails, the connections have ended: that is seen to.
             let _ = road.link(bulk).send(frame.id, &frame.head, &[&frame.data]);

@@ -28,7 +28,7 @@ impl Turn<'_> {
         let (lines, end) = self.lines(fd.as_fd(), bytes, out)?;
         if end {
             // A small directory has been read in one go: nothing stays open.
-            return Ok(Answer::Listed(Listed { open: None, lines, end, exact }));
+            return Ok(Answer::Listed(Listed { open: None, lines, end, exact, life: 0 }));
         }
         let caller = self.caller.clone();
         let (file, place) = ((stat.dev, stat.ino), Mutex::new(()));
@@ -43,7 +43,7 @@ impl Turn<'_> {
             broken: AtomicBool::new(false),
             place,
         }))?;
-        Ok(Answer::Listed(Listed { open: Some(open), lines, end, exact }))
+        Ok(Answer::Listed(Listed { open: Some(open), lines, end, exact, life: 0 }))
     }
 
     pub(super) fn read_dir(
@@ -57,7 +57,7 @@ impl Turn<'_> {
         let _place = dir.place.lock().unwrap_or_else(PoisonError::into_inner);
         dirents::seek(dir.fd.as_fd(), offset)?;
         let (lines, end) = self.lines(dir.fd.as_fd(), bytes, out)?;
-        Ok(Answer::Listed(Listed { open: Some(open), lines, end, exact: false }))
+        Ok(Answer::Listed(Listed { open: Some(open), lines, end, exact: false, life: 0 }))
     }
 
     pub(super) fn sync_dir(&self, dir: &Handle) -> io::Result<Answer> {

@@ -63,7 +63,7 @@ impl Turn<'_> {
         let open = Arc::new(open);
         let id = self.session.add(open.clone());
         let id = id.inspect_err(|_| self.server.unwatch(&open))?;
-        Ok(Opened { open: id, attr, lease, proof })
+        Ok(Opened { open: id, attr, lease, proof, life: 0 })
     }
 
     /// Does the client get the lease on a file? Whoever else has it gives it back first.

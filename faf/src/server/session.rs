@@ -54,6 +54,8 @@ pub struct Session {
     pub member: MemberId,
     /// Its number, of one life of the server.
     pub serial: Serial,
+    /// No other session has this number.
+    pub born: u64,
     next: AtomicU64,
     opens: RwLock<HashMap<OpenId, Arc<Open>>>,
     /// Its locks.
@@ -72,7 +74,8 @@ impl Session {
     pub fn new(member: MemberId, serial: Serial, count: Arc<AtomicUsize>) -> Session {
         let (next, opens, locks) = (AtomicU64::new(first()), RwLock::default(), Locks::default());
         let (promises, replies, links) = <_>::default();
-        Session { member, serial, next, opens, locks, promises, replies, links, count }
+        let born = drawn();
+        Session { member, serial, born, next, opens, locks, promises, replies, links, count }
     }
 
     /// It has a new connection. With the first of a pair those end that it had before: nothing of
@@ -154,21 +157,33 @@ impl Drop for Session {
 /// The first number of a session's open files. A client may still use a number of another session,
 /// or of the server's life before: that must be nothing here, never another file.
 fn first() -> OpenId {
+    drawn() >> 1 | 1
+}
+
+fn drawn() -> u64 {
     let mut bytes = [0; 8];
     // Without chance there is still the time.
     if SystemRandom::new().fill(&mut bytes).is_err() {
         bytes = krg_sys::clock::wall_ns().to_le_bytes();
     }
-    OpenId::from_le_bytes(bytes) >> 1 | 1
+    u64::from_le_bytes(bytes)
 }
 
 /// A client: the member that it runs on, and the number it has drawn.
 type Who = (MemberId, u128);
 
-/// All of them, each with how many connections it has.
+/// One that is known, and its connections.
+struct Known {
+    session: Arc<Session>,
+    links: usize,
+    /// How often the last one has ended.
+    left: u64,
+}
+
+/// All of them.
 #[derive(Default)]
 pub struct Sessions {
-    sessions: Mutex<HashMap<Who, (Arc<Session>, usize)>>,
+    sessions: Mutex<HashMap<Who, Known>>,
     opens: Arc<AtomicUsize>,
     serials: AtomicU64,
 }
@@ -177,39 +192,43 @@ impl Sessions {
     /// The client with this number.
     pub fn numbered(&self, serial: Serial) -> Option<Arc<Session>> {
         let sessions = self.lock();
-        sessions.values().find(|(s, _)| s.serial == serial).map(|(s, _)| s.clone())
+        sessions.values().map(|k| &k.session).find(|s| s.serial == serial).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Who, (Arc<Session>, usize)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Who, Known>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection of a client begins; whether the session was there before.
-    pub fn join(&self, member: MemberId, number: u128) -> (Arc<Session>, bool) {
+    /// A connection of a client begins.
+    pub fn join(&self, member: MemberId, number: u128) -> Arc<Session> {
         let mut sessions = self.lock();
-        let known = sessions.contains_key(&(member, number));
-        let (session, links) = sessions.entry((member, number)).or_insert_with(|| {
+        let known = sessions.entry((member, number)).or_insert_with(|| {
             let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
-            (Arc::new(Session::new(member, serial, self.opens.clone())), 0)
+            let session = Arc::new(Session::new(member, serial, self.opens.clone()));
+            Known { session, links: 0, left: 0 }
         });
-        *links += 1;
-        (session.clone(), known)
+        known.links += 1;
+        known.session.clone()
     }
 
-    /// A connection has ended; true if it was the last one.
-    pub fn leave(&self, member: MemberId, number: u128) -> bool {
+    /// A connection has ended; if it was the last one, how often that has happened.
+    pub fn leave(&self, member: MemberId, number: u128) -> Option<u64> {
         let mut sessions = self.lock();
-        let Some((_, links)) = sessions.get_mut(&(member, number)) else { return false };
-        *links -= 1;
-        *links == 0
+        let known = sessions.get_mut(&(member, number))?;
+        known.links -= 1;
+        if known.links > 0 {
+            return None;
+        }
+        known.left += 1;
+        Some(known.left)
     }
 
-    /// Forgets a client that has not come back; it.
-    pub fn forget(&self, member: MemberId, number: u128) -> Option<Arc<Session>> {
+    /// Forgets a client that has not come back since it has left for the time `left`; it.
+    pub fn forget(&self, member: MemberId, number: u128, left: u64) -> Option<Arc<Session>> {
         let mut sessions = self.lock();
-        let gone = sessions.get(&(member, number)).is_some_and(|(_, links)| *links == 0);
-        let removed = gone.then(|| sessions.remove(&(member, number))).flatten();
-        removed.map(|(session, _)| session)
+        let is_gone = |known: &Known| known.links == 0 && known.left == left;
+        sessions.get(&(member, number)).filter(|known| is_gone(known))?;
+        sessions.remove(&(member, number)).map(|known| known.session)
     }
 
     /// Is there no client?
@@ -221,7 +240,7 @@ impl Sessions {
     fn others(&self, but: Option<&Session>) -> Vec<Arc<Session>> {
         let same = |s: &Session| but.is_some_and(|but| std::ptr::eq(but, s));
         let sessions = self.lock();
-        sessions.values().filter(|(s, _)| !same(s)).map(|(s, _)| s.clone()).collect()
+        sessions.values().map(|k| &k.session).filter(|s| !same(s)).cloned().collect()
     }
 
     /// Tells who has it, but for who has changed it, that a file has changed.

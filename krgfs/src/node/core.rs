@@ -8,10 +8,10 @@ use super::known::{self, Known};
 use super::listings::Listings;
 use super::news::News;
 use super::opens::{Asked, OpenFile, Opens};
+use super::stale::Stale;
 use super::touched::{self, Touched};
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileHandle, INodeNo, Notifier, Request};
-use krg_faf::bytes::Name;
 use krg_faf::client::{Ask, Client, Events};
 use krg_faf::op::{Answer, Attr, Caller, Entry, Handle, Key, Notice, Op, OpenId};
 use krg_faf::server::Open;
@@ -19,10 +19,8 @@ use krg_sys::caller::Asker;
 use krg_sys::procfs::Procfs;
 use krg_types::limits::FILE_FORGETS_MAX;
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -67,11 +65,16 @@ pub struct Core {
     root: Mutex<Option<Attr>>,
     /// A question about the root was not answered soon, and none since.
     silent: AtomicBool,
+    /// A question about it is under way that nobody waits for.
+    asking: AtomicBool,
     /// What the server has told of.
     news: News,
     /// It tells of what the node's own processes change.
     watched: AtomicBool,
     stale: Sender<Stale>,
+    kernel: OnceLock<Notifier>,
+    /// Held while a caller's memory is looked at.
+    looking: Mutex<()>,
     /// Of what was sent there, so much the kernel has not been told yet.
     untold: Arc<AtomicUsize>,
 }
@@ -121,9 +124,12 @@ impl Core {
             procfs,
             root: Mutex::default(),
             silent: AtomicBool::new(false),
+            asking: AtomicBool::new(false),
             news,
             watched,
             stale,
+            kernel: OnceLock::new(),
+            looking: Mutex::default(),
             untold: Arc::default(),
         }
     }
@@ -199,7 +205,7 @@ impl Core {
             if !subjects.is_empty() {
                 core.touched.add(&subjects);
             }
-            if reply.is_ok() {
+            if !matches!(reply, Err(libc::EHOSTDOWN | libc::EINTR)) {
                 core.silent.store(false, Ordering::Relaxed);
             }
             // Also if it has failed: it may still be done.
@@ -246,6 +252,16 @@ impl Core {
     /// Was it too long ago that the server has said something about the root?
     pub fn is_silent(&self, ino: INodeNo) -> bool {
         ino == INodeNo::ROOT && self.silent.load(Ordering::Relaxed)
+    }
+
+    /// True for who is the first to ask about the root without waiting.
+    pub fn begins_to_ask_of_root(&self) -> bool {
+        !self.asking.swap(true, Ordering::AcqRel)
+    }
+
+    /// He has his answer.
+    pub fn has_asked_of_root(&self) {
+        self.asking.store(false, Ordering::Release);
     }
 
     /// A question about the root was not answered soon.
@@ -309,19 +325,20 @@ impl Core {
             caller: file.opener.clone(),
             op,
             timeout: DEADLINE,
-            interrupted: Some(Box::new(move || asker.is_interrupted(procfs))),
+            interrupted: who.waits.then(|| Box::new(move || asker.is_interrupted(procfs)) as _),
         };
         let done = move |reply: krg_faf::client::Reply| {
             let open = match reply.map_err(Errno::from_i32) {
                 Ok((Answer::Opened(opened), _)) => {
-                    if !file.reopened(life, opened.open) {
+                    if !file.reopened(opened.life, opened.open) {
                         core.tell(Op::Close { open: opened.open, owner: None });
                     }
-                    if file.has_lost() { Err(Errno::EIO) } else { Ok(opened.open) }
+                    let open = file.remote(opened.life).unwrap_or(opened.open);
+                    if file.has_lost() { Err(Errno::EIO) } else { Ok(open) }
                 }
                 other => Err(unexpected(other)),
             };
-            work(&core, open.map(|open| file.remote(life).unwrap_or(open)));
+            work(&core, open);
         };
         client.ask(ask, &[], Box::new(done));
     }
@@ -368,6 +385,8 @@ impl Who {
 
     /// Is it about to make this name, whatever a look-up finds?
     pub fn makes(&self, core: &Core, name: &[u8]) -> bool {
+        // One at a time: its path may be in a file of this mount, which another thread has to read.
+        let Ok(_one) = core.looking.try_lock() else { return false };
         self.asker.makes(core.procfs, name)
     }
 
@@ -481,6 +500,18 @@ impl Core {
         self.untold.load(Ordering::Acquire) == 0
     }
 
+    /// The kernel asks for a file's attributes before it uses them: told at once.
+    pub fn tell_length(&self, ino: INodeNo) {
+        if let Some(kernel) = self.kernel.get() {
+            let _ = kernel.inval_inode(ino, -1, 0);
+        }
+    }
+
+    /// The way to the kernel.
+    pub fn set_kernel(&self, kernel: Notifier) {
+        let _ = self.kernel.set(kernel);
+    }
+
     /// For `tell_kernel` of a thread.
     pub fn untold(&self) -> Arc<AtomicUsize> {
         self.untold.clone()
@@ -533,36 +564,5 @@ impl Core {
                 self.tell(Op::Forget { keys: keys.to_vec() });
             }
         }
-    }
-}
-
-/// What of the kernel's is old.
-pub enum Stale {
-    /// The content and the attributes of a file.
-    Inode(INodeNo),
-    /// Its attributes only.
-    Attr(INodeNo),
-    /// A name of a directory, and what is known of the directory.
-    Name(INodeNo, Name),
-    /// To be done when the kernel knows of all that.
-    Then(Box<dyn FnOnce() + Send>),
-}
-
-/// Tells the kernel what is old, until the mount ends. It may wait for what the kernel has to
-/// write first, and for whoever uses the file.
-pub fn tell_kernel(stale: &Receiver<Stale>, untold: &AtomicUsize, kernel: &Notifier) {
-    for stale in stale {
-        // What the kernel does not have is of no interest to it (ENOENT).
-        match stale {
-            Stale::Inode(ino) => drop(kernel.inval_inode(ino, 0, 0)),
-            Stale::Attr(ino) => drop(kernel.inval_inode(ino, -1, 0)),
-            Stale::Then(work) => work(),
-            Stale::Name(dir, name) => {
-                let _ = kernel.inval_entry(dir, OsStr::from_bytes(name.as_slice()));
-                // Its attributes only.
-                let _ = kernel.inval_inode(dir, -1, 0);
-            }
-        }
-        untold.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -36,7 +36,6 @@ impl Core {
             let fh = self.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE);
             return done(fh.map(|fh| (fh, how)));
         }
-        let life = self.life();
         let core = self.clone();
         self.read_names(who, ino, &handle.clone(), DIR_BYTES_MAX, move |reply| match reply {
             Ok((open, part)) => {
@@ -44,7 +43,7 @@ impl Core {
                     true => FopenFlags::FOPEN_CACHE_DIR,
                     false => FopenFlags::empty(),
                 };
-                let dir = OpenDir::new(handle, open.map(|open| (life, open)), part);
+                let dir = OpenDir::new(handle, open, part);
                 let fh = core.opens.add_dir(dir).map(FileHandle).ok_or(Errno::ENFILE);
                 done(fh.map(|fh| (fh, how)));
             }
@@ -64,20 +63,20 @@ impl Core {
         ino: INodeNo,
         handle: &Handle,
         bytes: u32,
-        done: impl FnOnce(Result<(Option<OpenId>, Arc<Part>)>) + Send + 'static,
+        done: impl FnOnce(Result<(Option<(u64, OpenId)>, Arc<Part>)>) + Send + 'static,
     ) {
         let (asked, edits, key) = (self.asked(), self.listings.edits(), self.inodes.key(ino));
         let is_known = ino != INodeNo::ROOT && !self.is_local() && self.is_watched();
-        if is_known {
-            self.known.begun(key);
-        }
+        let reading = is_known.then(|| self.known.begun(key));
         let op = Op::OpenDir { dir: handle.clone(), bytes };
         let core = self.clone();
         self.ask(who, op, &[], move |reply| match reply {
             Ok((Answer::Listed(listed), _)) => {
-                let whole = listed.end && listed.exact && is_known;
-                core.known.read(key, whole.then_some(&listed.lines));
-                let open = listed.open;
+                if let Some(reading) = reading {
+                    let whole = listed.end && listed.exact;
+                    core.known.read(key, reading, whole.then_some(&listed.lines));
+                }
+                let open = listed.open.map(|open| (listed.life, open));
                 let part = Arc::new(part(0, asked, listed));
                 if part.end && core.is_watched() {
                     core.listings.keep(ino, &part, edits);
@@ -85,7 +84,9 @@ impl Core {
                 done(Ok((open, part)));
             }
             other => {
-                core.known.read(key, None);
+                if let Some(reading) = reading {
+                    core.known.read(key, reading, None);
+                }
                 done(Err(unexpected(other)));
             }
         });
@@ -105,7 +106,7 @@ impl Core {
         let Ok(handle) = self.handle(dir) else { return };
         let core = self.clone();
         self.read_names(&who.gone_on(), dir, &handle, SAKE_BYTES, move |reply| {
-            if let Ok((Some(open), _)) = reply {
+            if let Ok((Some((_, open)), _)) = reply {
                 core.tell(Op::Close { open, owner: None });
             }
         });
@@ -138,7 +139,7 @@ impl Core {
         };
         self.ask(who, op, &[], move |reply| match reply {
             Ok((Answer::Listed(listed), _)) => {
-                let remote = listed.open.map(|open| (life, open));
+                let remote = listed.open.map(|open| (listed.life, open));
                 let part = Arc::new(part(offset, asked, listed));
                 dir.read(remote, part.clone());
                 done(Ok(part));

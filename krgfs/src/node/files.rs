@@ -1,12 +1,11 @@
 //! Files that are open: reading, writing, locking, letting go.
 
-use super::core::{
-    ATTR_TTL, Core, DEADLINE, DISK_DEADLINE, ROOT_PATIENCE, Result, Stale, Who, unexpected,
-};
+use super::core::{Core, DEADLINE, DISK_DEADLINE, Result, Who, unexpected};
 use super::opens::{Moment, OpenFile};
+use super::stale::Stale;
 use bytes::Bytes;
 use fuser::{Errno, FileHandle, FopenFlags, INodeNo};
-use krg_faf::op::{Answer, Attr, Caller, Handle, Lock, LockKind, Op, OpenId, Opened};
+use krg_faf::op::{Answer, Caller, Handle, Lock, LockKind, Op, OpenId, Opened};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
@@ -22,8 +21,6 @@ const LOCK_PAUSE_MAX: Duration = Duration::from_millis(100);
 pub struct Opening {
     flags: u32,
     opener: Caller,
-    /// Of the server.
-    life: u64,
     /// A lease that is granted counts if there have not been more.
     recalls: u64,
 }
@@ -76,7 +73,9 @@ impl Core {
             let opener = core.clone();
             core.ask(&who, op, &[], move |reply| match reply {
                 Ok((Answer::Opened(opened), bytes)) => {
-                    let first = (want > 0).then_some((bytes, want));
+                    // What could not be read is not an end.
+                    let whole = bytes.len() as u64 == opened.attr.size.min(want.into());
+                    let first = (want > 0 && whole).then_some((bytes, want));
                     let size = opener.inodes.size(ino);
                     let result = opener.opened(ino, handle, opening, moment, &opened, first);
                     if opener.is_local() {
@@ -93,8 +92,8 @@ impl Core {
 
     /// What is known before a file is opened.
     pub fn opening(&self, who: &Who, flags: i32) -> Opening {
-        let (life, recalls) = (self.life(), self.behind.recalls());
-        Opening { flags: flags as u32, opener: self.opener(who), life, recalls }
+        let recalls = self.behind.recalls();
+        Opening { flags: flags as u32, opener: self.opener(who), recalls }
     }
 
     /// What has been told and done of a file until now.
@@ -111,8 +110,8 @@ impl Core {
         opened: &Opened,
         first: Option<(Bytes, u32)>,
     ) -> Result<(FileHandle, FopenFlags)> {
-        let Opening { flags, opener, life, recalls } = opening;
-        let file = OpenFile::new(ino, handle, flags, opener, life, opened);
+        let Opening { flags, opener, recalls } = opening;
+        let file = OpenFile::new(ino, handle, flags, opener, opened);
         let mut how = FopenFlags::empty();
         if self.inodes.keeps_cache(ino, &opened.attr, moment.changes) {
             how |= FopenFlags::FOPEN_KEEP_CACHE;
@@ -319,8 +318,10 @@ impl Core {
                 // Somebody else has appended too: it went elsewhere than the kernel thinks. That
                 // is told first: told later, it would make the kernel drop the attributes that the
                 // next read asks for, and use the length it knows. Pages it drops by itself then,
-                // by the time of the write.
-                core.once_told(Some(Stale::Attr(ino)), move || done(Ok(bytes)));
+                // by the time of the write. And it is told at once: what waits to be told may wait
+                // for a page that this write holds.
+                core.tell_length(ino);
+                done(Ok(bytes));
             }
             other => done(Err(unexpected(other))),
         }
@@ -345,11 +346,26 @@ impl Core {
             if !core.unlocks(&file, owner) {
                 return done(written);
             }
+            if clear.is_err() {
+                core.tell_unlocked(&file, owner);
+                return done(written);
+            }
             let op = move |open| Op::Unlock { open, owner };
+            let teller = core.clone();
             core.ask_open(&who, fh, op, Bytes::new(), DEADLINE, move |reply| {
+                if reply.is_err() {
+                    teller.tell_unlocked(&file, owner);
+                }
                 done(written.and(reply.map(drop)));
             });
         });
+    }
+
+    /// Who is ended while he closes a file waits for nothing, and keeps no lock either.
+    fn tell_unlocked(&self, file: &OpenFile, owner: u64) {
+        if let Some(open) = file.remote(self.life()) {
+            self.tell(Op::Unlock { open, owner });
+        }
     }
 
     /// A process that closes any of its descriptors of a file loses all its locks on it.
@@ -505,88 +521,6 @@ impl Core {
         self.ask_open(who, fh, op, Bytes::new(), timeout, |reply| match reply {
             Ok((Answer::Blocker(found), _)) => done(Ok(found)),
             other => done(Err(unexpected(other))),
-        });
-    }
-
-    /// The attributes of a file, through one that is open if there is one, and how long the kernel
-    /// may use them.
-    pub fn attr(
-        self: &Arc<Self>,
-        who: &Who,
-        ino: INodeNo,
-        fh: Option<FileHandle>,
-        done: impl FnOnce(Result<(Attr, Duration)>) + Send + 'static,
-    ) {
-        let handle = match self.handle(ino) {
-            Ok(handle) => handle,
-            Err(e) => return done(Err(e)),
-        };
-        if ino == INodeNo::ROOT {
-            return self.root_attr(who, done);
-        }
-        let (life, asked, key) = (self.life(), self.asked(), self.inodes.key(ino));
-        let open = fh.and_then(|fh| self.opens.file(fh.0)).and_then(|f| f.remote(life));
-        let question = move |open| Op::GetAttr { file: (*handle).clone(), open };
-        let who = *who;
-        self.behind.barrier_for(self, &who, ino, move |core, clear| {
-            if let Err(e) = clear {
-                return done(Err(e));
-            }
-            let asker = core.clone();
-            let attr = move |core: &Arc<Core>, reply: Result| match reply {
-                Ok((Answer::Attr(attr), _)) => {
-                    core.inodes.set_size(ino, attr.size);
-                    let is_news = core.is_news(asked, key);
-                    Ok((attr, if is_news { ATTR_TTL } else { Duration::ZERO }))
-                }
-                other => Err(unexpected(other)),
-            };
-            core.ask(&who, question(open), &[], move |reply| {
-                // The kernel does not say that fstat(2) asks. What has no name any more, or none
-                // that may be seen, is still there for who has it open.
-                let stale = open.is_none() && reply.as_ref().is_err_and(|e| *e == Errno::ESTALE);
-                let of = || asker.opens.of(ino).and_then(|f| f.remote(life));
-                match stale.then(of).flatten() {
-                    Some(open) => {
-                        let core = asker.clone();
-                        asker.ask(&who, question(Some(open)), &[], move |r| done(attr(&core, r)));
-                    }
-                    None => done(attr(&asker, reply)),
-                }
-            });
-        });
-    }
-
-    /// Those of the root: as they were a moment ago, if the server takes its time.
-    fn root_attr(
-        self: &Arc<Self>,
-        who: &Who,
-        done: impl FnOnce(Result<(Attr, Duration)>) + Send + 'static,
-    ) {
-        let last = *self.root();
-        let patience = if last.is_some() { ROOT_PATIENCE } else { DEADLINE };
-        let (core, asked, key) = (self.clone(), self.asked(), self.inodes.key(INodeNo::ROOT));
-        let op = Op::GetAttr { file: Handle::default(), open: None };
-        if let Some(attr) = last.filter(|_| self.is_up() && self.is_silent(INodeNo::ROOT)) {
-            // Any answer will tell that it is not.
-            self.ask_for(&who.gone_on(), op, &[], patience, move |reply| {
-                if let Ok((Answer::Attr(attr), _)) = reply {
-                    *core.root() = Some(attr);
-                }
-            });
-            return done(Ok((attr, Duration::ZERO)));
-        }
-        self.ask_for(who, op, &[], patience, move |reply| match (reply, last) {
-            (Ok((Answer::Attr(attr), _)), _) => {
-                *core.root() = Some(attr);
-                let is_news = core.is_news(asked, key);
-                done(Ok((attr, if is_news { ATTR_TTL } else { Duration::ZERO })));
-            }
-            (Err(e), Some(attr)) if e == Errno::EHOSTDOWN && core.is_up() => {
-                core.set_silent();
-                done(Ok((attr, Duration::ZERO)));
-            }
-            (other, _) => done(Err(unexpected(other))),
         });
     }
 }

@@ -21,12 +21,15 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// What was read is used for so long; the kernel believes a name no longer either.
 const AGE_MAX: Duration = NAME_TTL;
 
+/// Tells one reading of a directory from others.
+pub type Reading = u64;
+
 /// What is known of one directory.
 enum Dir {
     /// That so many names are not in it.
     Missed(u32),
     /// It is being read since then; these names may have come meanwhile.
-    Reading(HashSet<u64>, Instant),
+    Reading(HashSet<u64>, Instant, Reading),
     /// No names but these can be in it, as was asked then.
     Whole(HashSet<u64>, Instant),
     /// It is too big to be read for this.
@@ -37,6 +40,7 @@ enum Dir {
 struct Table {
     dirs: HashMap<Key, Dir>,
     names: usize,
+    readings: Reading,
 }
 
 /// Those of one mount.
@@ -96,27 +100,32 @@ impl Known {
         }
     }
 
-    /// A directory is going to be read from its beginning.
-    pub fn begun(&self, dir: Key) {
+    /// A directory is going to be read from its beginning: for `read`.
+    pub fn begun(&self, dir: Key) -> Reading {
         let mut guard = self.table();
         let table = &mut *guard;
         table.make_room();
         let state = table.dirs.entry(dir).or_insert(Dir::Missed(0));
         match state {
-            Dir::Reading(..) => return,
-            Dir::Whole(_, at) if at.elapsed() < AGE_MAX => return,
+            Dir::Reading(_, _, reading) => return *reading,
+            Dir::Whole(_, at) if at.elapsed() < AGE_MAX => return 0,
             Dir::Whole(names, _) => table.names -= names.len(),
             Dir::Missed(_) | Dir::Big(_) => {}
         }
-        *state = Dir::Reading(HashSet::new(), Instant::now());
+        table.readings += 1;
+        *state = Dir::Reading(HashSet::new(), Instant::now(), table.readings);
+        table.readings
     }
 
     /// It has been: these are all names that it had. `None`: not all are known.
-    pub fn read(&self, dir: Key, lines: Option<&[Line]>) {
+    pub fn read(&self, dir: Key, reading: Reading, lines: Option<&[Line]>) {
         let mut guard = self.table();
         let table = &mut *guard;
         let Some(state) = table.dirs.get_mut(&dir) else { return };
-        let Dir::Reading(came, since) = state else { return };
+        let Dir::Reading(came, since, of) = state else { return };
+        if *of != reading {
+            return;
+        }
         let Some(lines) = lines else {
             *state = Dir::Big(Instant::now());
             return;
@@ -132,7 +141,7 @@ impl Known {
         let mut guard = self.table();
         let table = &mut *guard;
         match table.dirs.get_mut(&dir) {
-            Some(Dir::Reading(names, _)) => drop(names.insert(digest(name))),
+            Some(Dir::Reading(names, ..)) => drop(names.insert(digest(name))),
             Some(Dir::Whole(names, _)) => table.names += usize::from(names.insert(digest(name))),
             _ => {}
         }
@@ -178,10 +187,10 @@ mod tests {
         let known = Known::default();
         assert!(!known.lacks(1, b"a"));
         assert!(!known.missed(1) && known.missed(1));
-        known.begun(1);
+        let reading = known.begun(1);
         assert!(!known.missed(1), "it is being read already");
         known.came(1, b"new");
-        known.read(1, Some(&[line("a")]));
+        known.read(1, reading, Some(&[line("a")]));
         assert!(known.lacks(1, b"b") && !known.lacks(2, b"b"));
         assert!(!known.lacks(1, b"a") && !known.lacks(1, b"new"));
         known.came(1, b"b");
@@ -193,35 +202,33 @@ mod tests {
     #[test]
     fn what_is_not_read_to_the_end_is_not_known() {
         let known = Known::default();
-        known.begun(1);
-        known.read(1, None);
+        known.read(1, known.begun(1), None);
         assert!(!known.lacks(1, b"a") && !known.missed(1), "not again at once");
-        known.begun(2);
+        let before = known.begun(2);
         known.clear();
-        known.read(2, Some(&[line("a")]));
+        known.begun(2);
+        known.read(2, before, Some(&[line("a")]));
         assert!(!known.lacks(2, b"b"), "something was said meanwhile");
     }
 
     #[test]
     fn nothing_is_known_for_long() {
         let known = Known::default();
-        known.begun(1);
-        known.read(1, Some(&[line("a")]));
+        known.read(1, known.begun(1), Some(&[line("a")]));
         assert!(known.lacks(1, b"b"));
         let long_ago = Instant::now().checked_sub(AGE_MAX).unwrap();
         known.table().dirs.insert(1, Dir::Whole(HashSet::from([digest(b"a")]), long_ago));
         assert!(!known.lacks(1, b"b") && known.missed(1));
-        known.begun(1);
+        let reading = known.begun(1);
         assert_eq!(known.table().names, 0);
-        known.read(1, Some(&[line("a")]));
+        known.read(1, reading, Some(&[line("a")]));
         assert!(known.lacks(1, b"b") && !known.missed(1));
     }
 
     #[test]
     fn there_is_room_for_so_many_names_only() {
         let known = Known::default();
-        known.begun(1);
-        known.read(1, Some(&[]));
+        known.read(1, known.begun(1), Some(&[]));
         for n in 0..=NAMES_MAX as u64 {
             known.came(1, &n.to_le_bytes());
         }

@@ -61,13 +61,12 @@ pub struct Moment {
 const FIRST_MAX: Duration = Duration::from_secs(1);
 
 impl OpenFile {
-    /// As a server has opened it, in this life.
+    /// As a server has opened it.
     pub fn new(
         ino: INodeNo,
         handle: Arc<Handle>,
         flags: u32,
         opener: Caller,
-        life: u64,
         opened: &Opened,
     ) -> OpenFile {
         OpenFile {
@@ -76,7 +75,7 @@ impl OpenFile {
             flags,
             proof: opened.proof.clone(),
             opener,
-            remote: Mutex::new((life, opened.open)),
+            remote: Mutex::new((opened.life, opened.open)),
             first: Mutex::default(),
             owners: Mutex::default(),
             lost: AtomicBool::new(false),
@@ -312,8 +311,8 @@ mod tests {
 
     fn file() -> OpenFile {
         let (attr, proof) = Default::default();
-        let opened = Opened { open: 5, attr, lease: false, proof };
-        OpenFile::new(INodeNo(2), Arc::default(), 0, Caller::default(), 1, &opened)
+        let opened = Opened { open: 5, attr, lease: false, proof, life: 1 };
+        OpenFile::new(INodeNo(2), Arc::default(), 0, Caller::default(), &opened)
     }
 
     #[test]
