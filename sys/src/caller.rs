@@ -146,7 +146,7 @@ fn made_path(told: &str) -> Option<usize> {
         #[cfg(target_arch = "x86_64")]
         libc::SYS_open if creates(*args.get(1)?) => 0,
         #[cfg(target_arch = "x86_64")]
-        libc::SYS_creat | libc::SYS_mkdir | libc::SYS_mknod => 0,
+        libc::SYS_mkdir | libc::SYS_mknod => 0,
         #[cfg(target_arch = "x86_64")]
         libc::SYS_symlink => 1,
         _ => return None,
