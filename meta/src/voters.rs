@@ -64,12 +64,20 @@ pub fn next_step(
         return Some(Step::AddLearner(*member, candidate.address.clone()));
     }
     let voters = choose(members, current, leader);
-    if !voters.is_empty() && (voters != current.voters || current.is_joint) {
+    if current.is_joint && !voters.is_empty()
+        || voters != current.voters && can_agree(&voters, members)
+    {
         return Some(Step::SetVoters(voters));
     }
     let gone = |m: &&MemberId| !members.contains_key(m) && !current.voters.contains(m);
     let gone: BTreeSet<MemberId> = current.learners.iter().filter(gone).copied().collect();
     (!gone.is_empty()).then_some(Step::Remove(gone))
+}
+
+/// Do enough of them answer? A change to others could not be ended, nor taken back.
+fn can_agree(voters: &BTreeSet<MemberId>, members: &BTreeMap<MemberId, Candidate>) -> bool {
+    let answers = |m: &&MemberId| members.get(m).is_some_and(|candidate| candidate.healthy);
+    2 * voters.iter().filter(answers).count() > voters.len()
 }
 
 /// The voters there should be now. Empty if nobody can vote yet.
@@ -144,6 +152,20 @@ mod tests {
         let step = next_step(&all, &current(&[1], &[2, 3]), member(1));
         assert_eq!(step, Some(Step::SetVoters(set(&[1, 2, 3]))));
         assert_eq!(next_step(&all, &current(&[1, 2, 3], &[]), member(1)), None);
+    }
+
+    #[test]
+    fn nobody_is_let_go_whose_voice_is_needed() {
+        // Node 3 leaves, and node 1 is silent: two voters of whom one is silent agree on nothing.
+        let all = members(&[1, 2, 4], &[1], &[4]);
+        assert_eq!(next_step(&all, &current(&[1, 2, 3], &[4]), member(3)), None);
+        let all = members(&[1, 2, 4], &[], &[4]);
+        let step = next_step(&all, &current(&[1, 2, 3], &[4]), member(3));
+        assert_eq!(step, Some(Step::SetVoters(set(&[1, 2]))));
+        // When another has caught up, it votes in its place.
+        let all = members(&[1, 2, 4], &[1], &[]);
+        let step = next_step(&all, &current(&[1, 2, 3], &[4]), member(3));
+        assert_eq!(step, Some(Step::SetVoters(set(&[1, 2, 4]))));
     }
 
     #[test]

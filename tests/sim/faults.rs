@@ -19,6 +19,8 @@ const SLOW_MS_MAX: u64 = 400;
 const QUICK_MS: u64 = 12;
 /// Who waits for papers asks again after so long.
 const ASK_AGAIN: Duration = Duration::from_millis(1_500);
+/// An order to leave may lie with a slow machine for so long, and be carried out then.
+const LEAVING: Duration = Duration::from_secs(15);
 /// The cluster is not made smaller than this.
 const MEMBERS_MIN: usize = 3;
 /// Every batch that was not synced is kept: the process died, not the machine.
@@ -42,6 +44,8 @@ pub struct Faults {
     undo: BTreeSet<(Duration, Undo)>,
     /// Machines that wait for papers: who they were, and when they asked last.
     joining: BTreeMap<usize, (Option<MemberId>, Duration)>,
+    /// When somebody was last told to leave.
+    left: Option<Duration>,
     /// Links are held or cut, not both: the simulated network cannot.
     cut: BTreeSet<(usize, usize)>,
 }
@@ -56,8 +60,8 @@ impl Faults {
         // There is always somebody who comes: one machine alone is no cluster.
         weights[0] = weights[0].max(4);
         let pause_ms = [100, 300, 1_000, 2_000][rng.gen_range(0..4)];
-        let (undo, joining, cut) = Default::default();
-        Faults { rng, weights, pause_ms, next: Duration::ZERO, undo, joining, cut }
+        let (undo, joining, left, cut) = Default::default();
+        Faults { rng, weights, pause_ms, next: Duration::ZERO, undo, joining, left, cut }
     }
 
     /// The first machines come before anything goes wrong.
@@ -235,6 +239,7 @@ impl Faults {
         }
         let node = staying[self.rng.gen_range(0..staying.len())].node();
         if let Some((by, node)) = self.one(&running).zip(node) {
+            self.left = Some(cluster.now());
             cluster.order(by, Order::Leave(node));
         }
     }
@@ -264,15 +269,19 @@ impl Faults {
         }
     }
 
-    /// Only if a majority of the voters keeps its stores, whatever happens until it is replaced.
+    /// Only if a majority of the voters keeps its stores, whatever happens until it is replaced:
+    /// so not while somebody leaves, when two may have to do for three.
     fn wipe(&mut self, cluster: &mut Cluster) {
         let members: Vec<usize> =
             (0..MACHINES).filter(|n| cluster.world.slot(*n).papers.is_some()).collect();
         let Some(victim) = self.one(&members) else { return };
         let Some(papers) = cluster.world.slot(victim).papers else { return };
         let wiped = super::world::lock(&cluster.world.wiped).clone();
+        let leaves = self.left.is_some_and(|at| cluster.now() < at + LEAVING);
         let safe = leader(cluster).is_some()
             && self.joining.is_empty()
+            && !leaves
+            && cluster.newest().is_some_and(|view| view.state.members().all(|(_, n)| !n.leaving))
             && cluster.oracle.glances().all(|glance| {
                 let stored = &glance.metrics.membership_config;
                 let configs = stored.membership().get_joint_config();
