@@ -289,6 +289,14 @@ impl Op {
 }
 
 impl Op {
+    /// Does it only let go of something?
+    pub fn lets_go(&self) -> bool {
+        matches!(
+            self,
+            Op::Close { .. } | Op::Unlock { .. } | Op::Returned { .. } | Op::Forget { .. }
+        )
+    }
+
     /// Is anything another way after it, on the disk or in what the client has open and locked?
     pub fn leaves_something(&self) -> bool {
         !matches!(

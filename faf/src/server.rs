@@ -265,7 +265,8 @@ fn squashed(caller: Caller, squash: Option<(u32, u32)>) -> cred::Caller {
 impl Turn<'_> {
     fn perform(&self, op: Op, data: &[u8], out: &mut Out) -> io::Result<Answer> {
         let rules = self.tree.rules();
-        if rules.off && !lets_go(&op) {
+        // That is for what is asked of files; whether the server is there may be asked.
+        if rules.off && !op.lets_go() && op != Op::Ping {
             return Err(errno(libc::EACCES));
         }
         if rules.read_only && op.changes() {
@@ -387,14 +388,6 @@ fn lets_in(op: &Op) -> bool {
         Op::SetLock { lock, .. } => lock.kind != LockKind::Unlock,
         _ => false,
     }
-}
-
-/// Does it only let go of something, or ask whether the server is there?
-fn lets_go(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Ping | Op::Close { .. } | Op::Unlock { .. } | Op::Returned { .. } | Op::Forget { .. }
-    )
 }
 
 /// What clients are told of a file.

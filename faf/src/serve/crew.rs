@@ -88,7 +88,9 @@ impl Crew {
                 tracing::warn!(member = %self.link.member(), "a malformed request");
                 break;
             };
-            let alone = is_short(&request.op) || !inbox.has_more();
+            // What lets go of something often comes with the next question, which need not be
+            // somebody else's for that.
+            let alone = request.op.lets_go() || !inbox.has_more();
             let returns = self.small && alone && !is_long(&request.op);
             if returns {
                 self.leave(inbox);
@@ -196,12 +198,6 @@ impl Crew {
         }
         turns
     }
-}
-
-/// Does it only let go of something? It often comes with the next question, which need not be
-/// somebody else's for that.
-fn is_short(op: &Op) -> bool {
-    matches!(op, Op::Close { .. } | Op::Unlock { .. } | Op::Forget { .. } | Op::Returned { .. })
 }
 
 /// May it take long, as is known beforehand?
