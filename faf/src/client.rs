@@ -25,7 +25,7 @@ use road::State;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What is read or written with more bytes goes over a connection of its own, so that a question
 /// about a name does not wait for a megabyte.
@@ -187,16 +187,8 @@ impl Client {
             return done(Err(libc::EINVAL));
         };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (now, head) = (Instant::now(), Bytes::from(head));
-        let mut pending = Pending {
-            done,
-            began: now,
-            deadline: now + timeout,
-            interrupted,
-            frame: None,
-            sent: None,
-            waits,
-        };
+        let head = Bytes::from(head);
+        let mut pending = Pending { waits, ..Pending::new(done, timeout, interrupted) };
         let keep = |pending: &mut Pending| {
             let data = data.concat().into();
             pending.frame = Some(Frame { id, head: head.clone(), data });
@@ -245,18 +237,9 @@ impl Client {
     /// number.
     pub fn hold(&self, interrupted: Interrupted, done: Done) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
         // As long as it takes: that has deadlines of its own.
-        let pending = Pending {
-            done,
-            began: now,
-            deadline: now + HOLD_MAX,
-            interrupted: Some(interrupted),
-            frame: None,
-            sent: None,
-            waits: true,
-        };
-        self.table.add(id, pending);
+        let pending = Pending::new(done, HOLD_MAX, Some(interrupted));
+        self.table.add(id, Pending { waits: true, ..pending });
         self.start_ticking();
         id
     }
@@ -299,6 +282,23 @@ impl Client {
         }
     }
 
+    /// Nobody waits any more for the answer to what was asked on these connections. That is said
+    /// once, on the connection for small questions, and no answer is waited for.
+    fn cancel(&self, question: u64, asked_on: Option<Generation>) {
+        let state = self.state();
+        let State::Up(road) = &*state else { return };
+        if asked_on != Some(road.generation()) {
+            return;
+        }
+        let (caller, op) = (Caller::default(), Op::Cancel { question });
+        let Ok(head) = postcard::to_allocvec(&Request { caller, op, once: false }) else {
+            return;
+        };
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        // If it is not heard, the connections have ended, and with them what was asked on them.
+        let _ = road.link(false).send(id, &head, &[]);
+    }
+
     fn settle(&self, id: u64, result: Reply) {
         if let Some(pending) = self.table.take(id) {
             (pending.done)(result);
@@ -339,7 +339,7 @@ impl Client {
         if road.begin_doubt() {
             let request = Request { caller: Caller::default(), op: Op::Ping, once: false };
             let id = self.next.fetch_add(1, Ordering::Relaxed);
-            let (now, link) = (Instant::now(), road.link(false).clone());
+            let link = road.link(false).clone();
             let (doubted, asked) = (road.doubted(), link.clone());
             let client = Arc::downgrade(self);
             let done: Done = Box::new(move |reply| match reply {
@@ -352,11 +352,8 @@ impl Client {
                     asked.close();
                 }
             });
-            let deadline = now + PROBE_MAX;
-            let (began, interrupted, frame) = (now, None, None);
-            let (sent, waits) = (Some(road.generation()), false);
-            let ping = Pending { done, began, deadline, interrupted, frame, sent, waits };
-            self.table.add(id, ping);
+            let sent = Some(road.generation());
+            self.table.add(id, Pending { sent, ..Pending::new(done, PROBE_MAX, None) });
             let head = postcard::to_allocvec(&request).unwrap_or_default();
             let _ = link.send(id, &head, &[]);
         }

@@ -258,6 +258,9 @@ pub enum Op {
     /// `Written`: as `Write`, but to its place also in a file that was opened to append. So the
     /// client's kernel writes what was written to a mapping.
     WriteAt { open: OpenId, offset: u64 },
+    /// `Done`: nobody waits any more for the answer to the client's question with this number. If
+    /// it is not being worked on yet and does not let go of something, it fails with EINTR.
+    Cancel { question: u64 },
 }
 
 impl Op {
@@ -293,7 +296,12 @@ impl Op {
     pub fn lets_go(&self) -> bool {
         matches!(
             self,
-            Op::Close { .. } | Op::Unlock { .. } | Op::Returned { .. } | Op::Forget { .. }
+            Op::Close { .. }
+                | Op::Unlock { .. }
+                | Op::Returned { .. }
+                | Op::Forget { .. }
+                | Op::Cancel { .. }
+                | Op::SetLock { lock: Lock { kind: LockKind::Unlock, .. }, .. }
         )
     }
 
@@ -317,6 +325,7 @@ impl Op {
                 | Op::ListXattr { .. }
                 | Op::Seek { .. }
                 | Op::TestLock { .. }
+                | Op::Cancel { .. }
         )
     }
 }

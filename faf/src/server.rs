@@ -2,6 +2,7 @@
 //! takes on the caller's ids, and this node's kernel says yes or no.
 
 mod attr;
+mod cancelled;
 mod dir;
 mod file;
 mod leases;
@@ -208,8 +209,25 @@ impl Server {
         })
     }
 
-    /// The same, of a question that may be asked again, by its number.
-    pub fn perform_once(
+    /// The same, of a question with a number: it may be asked again, or not be waited for any more.
+    pub fn answer(
+        &self,
+        session: &Session,
+        (id, request): (u64, Request),
+        data: &[u8],
+        out: &mut Out,
+    ) -> Answer {
+        if session.cancelled.take(id) && !request.op.lets_go() {
+            out.len = 0;
+            return Answer::Failed(libc::EINTR);
+        }
+        match request.once {
+            true => self.perform_once(session, (id, request), data, out),
+            false => self.perform(session, request, data, out),
+        }
+    }
+
+    fn perform_once(
         &self,
         session: &Session,
         (id, request): (u64, Request),
@@ -322,6 +340,10 @@ impl Turn<'_> {
             }
             Op::Forget { keys } => {
                 self.session.promises.drop(&keys);
+                Ok(Answer::Done)
+            }
+            Op::Cancel { question } => {
+                self.session.cancelled.add(question);
                 Ok(Answer::Done)
             }
         }

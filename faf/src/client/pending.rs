@@ -41,6 +41,19 @@ pub(super) struct Pending {
     pub(super) waits: bool,
 }
 
+impl Pending {
+    /// Of a question that is asked now, and has not been sent.
+    pub(super) fn new(
+        done: Done,
+        timeout: Duration,
+        interrupted: Option<Interrupted>,
+    ) -> Pending {
+        let began = Instant::now();
+        let (deadline, frame, sent) = (began + timeout, None, None);
+        Pending { done, began, deadline, interrupted, frame, sent, waits: false }
+    }
+}
+
 /// All of them, by number.
 #[derive(Default)]
 pub(super) struct Table(Mutex<HashMap<u64, Pending>>);
@@ -107,7 +120,7 @@ impl Table {
 
     /// Those whose deadline has passed; and whether the server was given as much time as it may
     /// take. Who waits goes on waiting.
-    pub(super) fn late(&self, now: Instant, enough: Duration) -> (Vec<Pending>, bool) {
+    pub(super) fn late(&self, now: Instant, enough: Duration) -> (Vec<(u64, Pending)>, bool) {
         let (mut table, mut silent) = (self.lock(), false);
         for pending in table.values_mut().filter(|p| p.deadline <= now) {
             let span = pending.deadline.duration_since(pending.began);
@@ -118,15 +131,14 @@ impl Table {
                 (pending.began, pending.deadline) = (now, now + span);
             }
         }
-        let late = table.extract_if(|_, p| p.deadline <= now);
-        (late.map(|(_, p)| p).collect(), silent)
+        (table.extract_if(|_, p| p.deadline <= now).collect(), silent)
     }
 
     /// Those older than `age` whose caller has been told to end.
-    pub(super) fn interrupted(&self, now: Instant, age: Duration) -> Vec<Pending> {
+    pub(super) fn interrupted(&self, now: Instant, age: Duration) -> Vec<(u64, Pending)> {
         let gone = |p: &Pending| {
             now.duration_since(p.began) >= age && p.interrupted.as_ref().is_some_and(|i| i())
         };
-        self.lock().extract_if(|_, p| gone(p)).map(|(_, p)| p).collect()
+        self.lock().extract_if(|_, p| gone(p)).collect()
     }
 }

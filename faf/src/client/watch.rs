@@ -38,7 +38,8 @@ fn is_needed(client: &Client) -> bool {
 }
 
 fn look_at_callers(client: &Client, now: Instant) {
-    for pending in client.table.interrupted(now, CALLERS_PERIOD) {
+    for (id, pending) in client.table.interrupted(now, CALLERS_PERIOD) {
+        client.cancel(id, pending.sent);
         (pending.done)(Err(libc::EINTR));
     }
 }
@@ -48,7 +49,8 @@ fn look(client: &Arc<Client>, now: Instant) {
     if silent {
         client.doubt();
     }
-    for pending in late {
+    for (id, pending) in late {
+        client.cancel(id, pending.sent);
         (pending.done)(Err(libc::EHOSTDOWN));
     }
     let mut ticking = client.ticking.lock().unwrap_or_else(PoisonError::into_inner);

@@ -121,10 +121,7 @@ impl Crew {
         head: &mut Vec<u8>,
     ) -> io::Result<()> {
         let (server, session) = (&self.server, &self.session);
-        let answer: Answer = match request.once {
-            true => server.perform_once(session, (frame.id, request), &frame.data, out),
-            false => server.perform(session, request, &frame.data, out),
-        };
+        let answer: Answer = server.answer(session, (frame.id, request), &frame.data, out);
         head.clear();
         let sent = postcard::to_extend(&answer, std::mem::take(head));
         *head = sent.map_err(io::Error::other)?;

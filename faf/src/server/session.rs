@@ -1,6 +1,7 @@
 //! What a client has open. It is kept for a while when the client's connections are gone, so that
 //! an open file outlives a cut.
 
+use super::cancelled::Cancelled;
 use super::errno;
 use super::leases::Serial;
 use super::lock::Locks;
@@ -64,6 +65,8 @@ pub struct Session {
     pub promises: Promises,
     /// What it may ask again.
     pub replies: Replies,
+    /// What it does not wait for any more.
+    pub cancelled: Cancelled,
     links: Mutex<Vec<Weak<Link>>>,
     /// Of all sessions.
     count: Arc<AtomicUsize>,
@@ -73,9 +76,21 @@ impl Session {
     /// Of a client that has nothing open.
     pub fn new(member: MemberId, serial: Serial, count: Arc<AtomicUsize>) -> Session {
         let (next, opens, locks) = (AtomicU64::new(first()), RwLock::default(), Locks::default());
-        let (promises, replies, links) = <_>::default();
+        let (promises, replies, cancelled, links) = <_>::default();
         let born = drawn();
-        Session { member, serial, born, next, opens, locks, promises, replies, links, count }
+        Session {
+            member,
+            serial,
+            born,
+            next,
+            opens,
+            locks,
+            promises,
+            replies,
+            cancelled,
+            links,
+            count,
+        }
     }
 
     /// It has a new connection. With the first of a pair those end that it had before: nothing of

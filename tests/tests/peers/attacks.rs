@@ -337,7 +337,7 @@ async fn wrong_entries(
 pub async fn garbage_in_tls(address: SocketAddr, papers: Option<&Identity>) {
     for text in garbage() {
         // One that is refused at once may learn it here or when it reads.
-        let Ok(mut stream) = tls::connect(address, papers).await else { continue };
+        let Ok(mut stream) = tls::connect(address, papers, tls::CONTROL).await else { continue };
         let _ = stream.write_all(&text).await;
         let _ = stream.flush().await;
         let mut answer = vec![0; 1 << 16];

@@ -52,11 +52,17 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
+/// What is spoken: gRPC on HTTP/2, or frames of file data.
+pub const CONTROL: &[u8] = b"h2";
+/// See there.
+pub const FILES: &[u8] = b"krg-files/1";
+
 /// A connection to `address` after its handshake, with these papers or with none. That a caller
 /// is refused it reads afterwards.
 pub async fn connect(
     address: SocketAddr,
     papers: Option<&Identity>,
+    protocol: &[u8],
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
     let anybody = Arc::new(Anybody(provider.signature_verification_algorithms));
@@ -73,7 +79,7 @@ pub async fn connect(
             config.with_client_auth_cert(own.chain, key).expect("good papers")
         }
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     let tcp = TcpStream::connect(address).await?;
     let name = ServerName::try_from("member.krg").expect("a name");
     TlsConnector::from(Arc::new(config)).connect(name, tcp).await
