@@ -12,7 +12,7 @@ use krg_types::limits::LINK_WAITING_BYTES_MAX;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, sendmsg, setsockopt, sockopt};
 use rustls::Connection;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -197,13 +197,17 @@ impl Link {
         loop {
             let invalid = |e| io::Error::new(ErrorKind::InvalidData, e);
             let ready = state.tls.process_new_packets().map_err(invalid)?;
-            let there = ready.plaintext_bytes_to_read();
-            if there > 0 {
-                let start = plain.len();
-                plain.resize(start + there, 0);
-                state.tls.reader().read_exact(&mut plain[start..])?;
+            let (there, closed) = (ready.plaintext_bytes_to_read(), ready.peer_has_closed());
+            plain.reserve(there);
+            let (mut reader, mut left) = (state.tls.reader(), there);
+            while left > 0 {
+                let piece = reader.fill_buf()?;
+                plain.extend_from_slice(piece);
+                let taken = piece.len();
+                left -= taken;
+                reader.consume(taken);
             }
-            if ready.peer_has_closed() {
+            if closed {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             if cipher.is_empty() {

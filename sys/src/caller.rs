@@ -47,28 +47,26 @@ impl Asker {
     /// Does it wait in a system call that is to make a new name, other than open(2)? The look-up
     /// before it is like any other among FUSE's requests.
     pub fn makes_a_name(&self, procfs: &Procfs) -> bool {
-        for _ in 0..SLEEPY_MAX {
-            // While it is on a processor the kernel does not tell.
-            match self.system_call(procfs) {
-                Some(number) => return MAKING.contains(&number),
-                None if self.tid == 0 => return false,
-                None => std::thread::yield_now(),
-            }
-        }
-        false
+        self.making(procfs).is_some_and(|making| !making.opens)
     }
 
     /// Does it wait in a system call that is to make this very name, or fail if there is one? What
     /// that finds out by itself, its look-up before need not know for sure.
     pub fn makes(&self, procfs: &Procfs, name: &[u8]) -> bool {
+        self.making(procfs).is_some_and(|making| self.ends_with(making.path, name))
+    }
+
+    /// The system call that it waits in, if that is to make a name.
+    fn making(&self, procfs: &Procfs) -> Option<Making> {
         for _ in 0..SLEEPY_MAX {
-            match self.file(procfs, "syscall").as_deref().and_then(made_path) {
-                Some(path) => return self.ends_with(path, name),
-                None if self.tid == 0 || self.system_call(procfs).is_some() => return false,
-                None => std::thread::yield_now(),
+            let told = self.file(procfs, "syscall")?;
+            // While it is on a processor the kernel does not tell.
+            if told.trim() != "running" {
+                return making(&told);
             }
+            std::thread::yield_now();
         }
-        false
+        None
     }
 
     /// Is this the last name of the path at an address of its memory?
@@ -82,10 +80,6 @@ impl Asker {
         let mut names = path.rsplit(|byte| *byte == b'/').filter(|name| !name.is_empty());
         // A directory on the way that has the same name is looked for, too.
         names.next() == Some(name) && names.all(|other| other != name)
-    }
-
-    fn system_call(&self, procfs: &Procfs) -> Option<i64> {
-        self.file(procfs, "syscall")?.split(' ').next()?.parse().ok()
     }
 
     fn status(&self, procfs: &Procfs) -> Option<String> {
@@ -116,22 +110,17 @@ fn read(procfs: &Procfs, pid: u32, name: &str) -> Option<String> {
 /// A thread that has just sent a request goes to sleep within so many looks.
 const SLEEPY_MAX: u32 = 100;
 
-/// System calls that make a name.
-#[cfg(target_arch = "x86_64")]
-const MAKING: [i64; 6] = [
-    libc::SYS_mkdir,
-    libc::SYS_mkdirat,
-    libc::SYS_mknod,
-    libc::SYS_mknodat,
-    libc::SYS_symlink,
-    libc::SYS_symlinkat,
-];
-#[cfg(not(target_arch = "x86_64"))]
-const MAKING: [i64; 3] = [libc::SYS_mkdirat, libc::SYS_mknodat, libc::SYS_symlinkat];
+/// A system call that makes a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Making {
+    /// Where in its memory the path is of which it makes the last name.
+    path: usize,
+    /// It opens what it makes.
+    opens: bool,
+}
 
-/// Where the path is of which a system call makes the last name; none if it makes none. As
-/// proc_pid_syscall(5) tells it: the number, and the arguments in hexadecimal.
-fn made_path(told: &str) -> Option<usize> {
+/// Which one, as proc_pid_syscall(5) tells it: the number, and the arguments in hexadecimal.
+fn making(told: &str) -> Option<Making> {
     let mut words = told.split_whitespace();
     let number: i64 = words.next()?.parse().ok()?;
     let args: Vec<usize> = words
@@ -139,19 +128,19 @@ fn made_path(told: &str) -> Option<usize> {
         .collect();
     let both = (libc::O_CREAT | libc::O_EXCL) as usize;
     let creates = |flags: usize| flags & both == both;
-    let path = match number {
-        libc::SYS_openat if creates(*args.get(2)?) => 1,
-        libc::SYS_mkdirat | libc::SYS_mknodat => 1,
-        libc::SYS_symlinkat => 2,
+    let (path, opens) = match number {
+        libc::SYS_openat if creates(*args.get(2)?) => (1, true),
+        libc::SYS_mkdirat | libc::SYS_mknodat => (1, false),
+        libc::SYS_symlinkat => (2, false),
         #[cfg(target_arch = "x86_64")]
-        libc::SYS_open if creates(*args.get(1)?) => 0,
+        libc::SYS_open if creates(*args.get(1)?) => (0, true),
         #[cfg(target_arch = "x86_64")]
-        libc::SYS_mkdir | libc::SYS_mknod => 0,
+        libc::SYS_mkdir | libc::SYS_mknod => (0, false),
         #[cfg(target_arch = "x86_64")]
-        libc::SYS_symlink => 1,
+        libc::SYS_symlink => (1, false),
         _ => return None,
     };
-    args.get(path).copied()
+    Some(Making { path: *args.get(path)?, opens })
 }
 
 /// Signals that stop a process or let it go on (signal(7)): it comes back, and wants its answer.
@@ -190,19 +179,20 @@ mod tests {
         assert_eq!(stat(&procfs, pid).map(|s| s.pid), Some(pid));
         assert!(!me.is_interrupted(&procfs));
         let nobody = Asker { tid: 0, ..me };
-        assert_eq!((nobody.tgid(&procfs), nobody.system_call(&procfs)), (None, None));
+        assert_eq!((nobody.tgid(&procfs), nobody.making(&procfs)), (None, None));
     }
 
     #[test]
     fn a_system_call_that_makes_a_name_is_known() {
-        let call = |number: i64, args: &str| made_path(&format!("{number} {args} 0x7 0x8"));
+        let call = |number: i64, args: &str| making(&format!("{number} {args} 0x7 0x8"));
+        let made = |path: usize, opens: bool| Some(Making { path, opens });
         let flags = libc::O_CREAT | libc::O_EXCL | 1;
         let create = format!("0xffffff9c 0x1000 {flags:#x} 0x1b6 0x0 0x0");
-        assert_eq!(call(libc::SYS_openat, &create), Some(0x1000));
+        assert_eq!(call(libc::SYS_openat, &create), made(0x1000, true));
         assert_eq!(call(libc::SYS_openat, "0xffffff9c 0x1000 0x1 0x0 0x0 0x0"), None);
-        assert_eq!(call(libc::SYS_mkdirat, "0x3 0x2000 0x1ff 0x0 0x0 0x0"), Some(0x2000));
+        assert_eq!(call(libc::SYS_mkdirat, "0x3 0x2000 0x1ff 0x0 0x0 0x0"), made(0x2000, false));
         assert_eq!(call(libc::SYS_renameat2, &create), None);
-        assert_eq!((made_path("running"), made_path(""), made_path("257")), (None, None, None));
+        assert_eq!((making("running"), making(""), making("257")), (None, None, None));
     }
 
     #[test]
