@@ -57,8 +57,9 @@ test: ## install what the tests need, then formatting, lints, build and every te
 	$(call say,tests (threads: $(RUST_TEST_THREADS)$(if $(KRG_REQUIRE_ALL),; nothing may be skipped)))
 	$(CARGO) test --workspace
 	$(call say,the clusters once more$(,) with newer kernel features masked)
-	KRG_MASK=all $(CARGO) test -p krg-tests --test tools --test faults --test lab --test input
-	KRG_MASK=all KRG_FSX_S=20 $(CARGO) test -p krg-tests --test files -- suites caches locks \
+	@# Of the whole workspace: with other features of its crates all would be built anew.
+	KRG_MASK=all $(CARGO) test --workspace --test tools --test faults --test lab --test input
+	KRG_MASK=all KRG_FSX_S=20 $(CARGO) test --workspace --test files -- suites caches locks \
 		owners tree
 
 # Only here is tokio built with `tokio_unstable`, in a folder of its own: with it the order in which

@@ -12,7 +12,8 @@ readonly RUN_PACKAGES=(iproute2 procps util-linux)
 readonly TEST_PACKAGES=(e2fsprogs mount psmisc htop lsof sysstat bsdextrautils tmux strace jq
     glances python3-psutil prometheus-node-exporter curl openssl
     attr acl libacl1-dev rsync git sqlite3 vim-tiny stress-ng postgresql)
-readonly BENCH_PACKAGES=(etcd-server etcd-client sshfs bindfs openssh-sftp-server)
+readonly BENCH_PACKAGES=(etcd-server etcd-client sshfs bindfs openssh-sftp-server openssh-server
+    openssh-client)
 # Not in every release of every Debian-like system; a test of one of them says if it is absent.
 readonly EXTRA_PACKAGES=(btop)
 # Suites for file systems, from the crate registry; one of a new version replaces the old one.

@@ -124,6 +124,18 @@ pub struct Attr {
     pub ctime: Moment,
 }
 
+impl Attr {
+    /// As they go with the answer to something else; none if there is not enough room.
+    pub fn written<'a>(&self, room: &'a mut [u8]) -> &'a [u8] {
+        postcard::to_slice(self, room).map_or(&[], |written| written)
+    }
+
+    /// And are read there.
+    pub fn read(bytes: &[u8]) -> Option<Attr> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
 /// What a server calls a file when it tells that it has changed.
 pub type Key = u64;
 
@@ -179,7 +191,8 @@ pub struct Lock {
     pub end: u64,
 }
 
-/// What can be asked.
+/// What can be asked. With the answer to what makes or removes one name comes what the directory is
+/// like then, as the frame's data: an `Attr`, or nothing if that is not known.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Op {

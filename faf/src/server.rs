@@ -7,6 +7,7 @@ mod dir;
 mod file;
 mod leases;
 mod lock;
+mod marks;
 mod names;
 mod promises;
 mod replies;
@@ -142,7 +143,7 @@ impl Server {
 
     fn unwatch(&self, open: &Open) {
         if let Some(key) = open.key.filter(|_| open.watched) {
-            self.watch.closed(key, open.fd.as_fd());
+            self.watch.closed(key, &open.fd);
         }
     }
 
@@ -298,20 +299,22 @@ impl Turn<'_> {
             Op::SetAttr { file, open, set } => self.set_attr(&file, open, &set),
             Op::ReadLink { file } => self.read_link(&file, out),
             Op::MakeNode { dir, name, mode, umask, rdev } => {
-                self.make_node(&dir, &name, mode, umask, rdev)
+                self.make_node(&dir, &name, mode, umask, rdev, out)
             }
-            Op::MakeDir { dir, name, mode, umask } => self.make_dir(&dir, &name, mode, umask),
-            Op::MakeLink { dir, name, target } => self.make_link(&dir, &name, &target),
-            Op::Link { file, dir, name } => self.link(&file, &dir, &name),
-            Op::Unlink { dir, name } => self.unlink(&dir, &name, false),
-            Op::RemoveDir { dir, name } => self.unlink(&dir, &name, true),
+            Op::MakeDir { dir, name, mode, umask } => {
+                self.make_dir(&dir, &name, mode, umask, out)
+            }
+            Op::MakeLink { dir, name, target } => self.make_link(&dir, &name, &target, out),
+            Op::Link { file, dir, name } => self.link(&file, &dir, &name, out),
+            Op::Unlink { dir, name } => self.unlink(&dir, &name, false, out),
+            Op::RemoveDir { dir, name } => self.unlink(&dir, &name, true, out),
             Op::Rename { dir, name, to_dir, to_name, flags } => {
                 self.rename((&dir, &name), (&to_dir, &to_name), flags)
             }
             Op::Open { file, flags, want } => self.open(&file, flags, want, out),
             Op::Reopen { file, flags, proof } => self.open_again(&file, flags, &proof),
             Op::Create { dir, name, mode, umask, flags } => {
-                self.create(&dir, &name, (mode, umask), flags)
+                self.create(&dir, &name, (mode, umask), flags, out)
             }
             Op::Read { open, offset, size } => self.read(open, offset, size, out),
             Op::Write { open, offset } => self.write(open, offset, data),

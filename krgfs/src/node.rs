@@ -1,5 +1,6 @@
 //! One node's file tree, `/mfs/N`: a skin over the client of its file server.
 
+mod after;
 mod attrs;
 mod backing;
 mod behind;

@@ -19,9 +19,10 @@ from pathlib import Path
 
 ROUNDS = 3
 # Of a stream, as the other script has it.
-STREAM_MB = 512 * 1.048576
+STREAM_MB = 1024 * 1.048576
 MANY = 100_000
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+SSH_SERVER = "/usr/sbin/sshd"
 # What node 1 does in one directory, and how long it took.
 WORK = Path(__file__).with_name("files_work.py")
 ROWS = [
@@ -72,6 +73,18 @@ def wire(krg, lab, processors, address, kind):
     return figures
 
 
+# An SSH server of node 2 for this, and a key that it takes.
+SSHD = """
+mkdir -p /run/sshd /tmp/ssh
+for key in host user; do
+    test -e /tmp/ssh/$key || ssh-keygen -q -t ed25519 -N "" -f /tmp/ssh/$key
+done
+exec /usr/sbin/sshd -D -f /dev/null -p 9992 -h /tmp/ssh/host -o PidFile=none -o UsePAM=no \\
+    -o StrictModes=no -o AuthorizedKeysFile=/tmp/ssh/user.pub -o Subsystem="sftp $0"
+"""
+SSH = "port=9992,IdentityFile=/tmp/ssh/user,StrictHostKeyChecking=no,UserKnownHostsFile=/dev/null"
+
+
 def cpu_s(krg, lab, number, name):
     """Processor time of the processes of this name, seconds."""
     line = f"cat $(pgrep -x {name} | sed 's#.*#/proc/&/stat#')"
@@ -83,7 +96,7 @@ def main():
     krg, lab = sys.argv[1:3]
     address = node(krg, lab, 2, "sh", "-c", "getent hosts node2 | cut -d' ' -f1").strip()
     node(krg, lab, 2, "python3", str(WORK), "prepare", "/tmp/bench")
-    node(krg, lab, 1, "sh", "-c", "mkdir -p /tmp/sshfs /tmp/bindfs /tmp/bench; ls /mfs/2 /mfs/1")
+    node(krg, lab, 1, "sh", "-c", "mkdir -p /tmp/sshfs /tmp/ssh-fs /tmp/bindfs /tmp/bench; ls /mfs/2 /mfs/1")
     node(krg, lab, 1, "python3", str(WORK), "prepare", "/tmp/bench")
     places = {"mfs": "/mfs/2/tmp/bench", "own": "/mfs/1/tmp/bench", "native": "/tmp/bench"}
     others = []
@@ -94,6 +107,12 @@ def main():
         mount = f"sshfs -o directport=9991,reconnect node2:/tmp/bench /tmp/sshfs"
         node(krg, lab, 1, "sh", "-c", mount)
         places["sshfs"] = "/tmp/sshfs"
+    if Path(SFTP_SERVER).exists() and Path(SSH_SERVER).exists():
+        others.append(background(krg, lab, 2, "sh", "-c", SSHD, SFTP_SERVER))
+        node(krg, lab, 2, "sh", "-c", "until ss -ltn | grep -q :9992; do :; done")
+        script = "mkdir -p /tmp/ssh; cp /mfs/2/tmp/ssh/user /tmp/ssh; chmod 600 /tmp/ssh/user"
+        node(krg, lab, 1, "sh", "-c", f"{script}; sshfs -o {SSH} node2:/tmp/bench /tmp/ssh-fs")
+        places["over ssh"] = "/tmp/ssh-fs"
     node(krg, lab, 1, "bindfs", "/tmp/bench", "/tmp/bindfs")
     places["bindfs"] = "/tmp/bindfs"
     figures = {name: [] for name in places}
@@ -113,7 +132,7 @@ def main():
             if name == "mfs":
                 after = [cpu_s(krg, lab, *daemon) for daemon in daemons]
                 burnt.append([b - a for a, b in zip(before, after)])
-    for at in ["/tmp/sshfs", "/tmp/bindfs"]:
+    for at in ["/tmp/sshfs", "/tmp/ssh-fs", "/tmp/bindfs"]:
         subprocess.run(
             [krg, "lab", "exec", "--name", lab, "1", "--", "umount", "-l", at],
             stderr=subprocess.DEVNULL,
@@ -124,7 +143,7 @@ def main():
         other.terminate()
         other.wait()
     median = lambda rows, key: statistics.median(row[key] for row in rows)
-    print("\nfiles of node 2 from node 1 (sshfs without encryption; own: /mfs/1 on node 1)")
+    print("\nfiles of node 2 from node 1 (sshfs: without encryption; over ssh: sshfs\nas it comes; own: /mfs/1 on node 1)")
     print(f"{'':38}" + "".join(f"{name:>10}" for name in places))
     for key, words in ROWS:
         cells = "".join(f"{median(figures[name], key):>10.1f}" for name in places)

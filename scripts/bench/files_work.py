@@ -20,7 +20,7 @@ import tempfile
 import time
 
 MIB = 1 << 20
-STREAM_MIB = 512
+STREAM_MIB = 1024
 READS = 3000
 SMALL = 500
 DIRS, FILES = 100, 100

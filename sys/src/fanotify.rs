@@ -131,6 +131,19 @@ impl Watcher {
         self.mark(libc::FAN_MARK_REMOVE, libc::FAN_MODIFY, fd)
     }
 
+    /// Does not tell of any of those files any more; of whole file systems it does.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn unwatch_inodes(&self) -> io::Result<()> {
+        let (own, flags) = (self.0.as_raw_fd(), libc::FAN_MARK_FLUSH);
+        // SAFETY: plain integers; this flag takes no path.
+        match unsafe { libc::fanotify_mark(own, flags, 0, libc::AT_FDCWD, std::ptr::null()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// The kernel takes no descriptor opened with `O_PATH` here (EBADF, up to 6.18) and no empty
     /// path (ENOENT), so the file is named by its link in a procfs. That of a symbolic link leads
     /// to the link itself, and nothing is opened: a FIFO or a device does not wake.

@@ -121,6 +121,8 @@ pub const FILE_OPENS_MAX: usize = 16_384;
 pub const FILE_REPLIES_MAX: usize = 4096;
 /// Questions of one client that are known not to be waited for any more, and have not come yet.
 pub const FILE_CANCELS_MAX: usize = 1024;
+/// Files that a file server still watches though no client has them open any more.
+pub const FILE_MARKS_IDLE_MAX: usize = 4096;
 /// Files of which one client is told when they change. More are forgotten, and it is told so.
 pub const FILE_PROMISES_MAX: usize = 1 << 18;
 /// Files that a client lets go of in one message.

@@ -33,7 +33,7 @@ impl Turn<'_> {
         let caller = self.caller.clone();
         let (file, place) = ((stat.dev, stat.ino), Mutex::new(()));
         let open = self.session.add(Arc::new(Open {
-            fd,
+            fd: Arc::new(fd),
             caller,
             append: false,
             file,

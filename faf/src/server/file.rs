@@ -40,9 +40,9 @@ impl Turn<'_> {
     ) -> io::Result<Opened> {
         // First: what is changed after the file was looked at is told.
         let key = self.promise(child);
-        let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
+        let (fd, reads) = (Arc::new(fd), flags & libc::O_ACCMODE != libc::O_WRONLY);
         if reads {
-            self.server.watch.opened(key, fd.as_fd());
+            self.server.watch.opened(&self.server.sessions, key, &fd);
         }
         let stat = statx(fd.as_fd(), c"")?;
         let open = Open {
@@ -145,6 +145,7 @@ impl Turn<'_> {
         name: &Name,
         (mode, umask): (u32, u32),
         flags: u32,
+        out: &mut Out,
     ) -> io::Result<Answer> {
         let dir = self.find(dir)?;
         self.may_touch(&dir, name)?;
@@ -177,6 +178,7 @@ impl Turn<'_> {
             self.keep(fd, &child, &entry.handle, flags, lease)
         })?;
         entry.attr = opened.attr;
+        self.tell_after(&dir, out);
         Ok(Answer::Created { entry, opened })
     }
 

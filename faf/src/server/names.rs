@@ -1,9 +1,10 @@
 //! Names: finding, making, linking, renaming and removing them.
 
-use super::{Turn, errno};
+use super::{Out, Turn, attr_of, errno};
 use crate::bytes::Name;
 use crate::export::Child;
 use crate::op::{Answer, Handle, Target};
+use krg_sys::statx::statx;
 use krg_sys::umask::set_thread_umask;
 use nix::fcntl::{RenameFlags, readlinkat, renameat2};
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
@@ -15,6 +16,9 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Bits of a mode that are permissions.
 const PERMISSIONS: u32 = 0o7777;
+
+/// Attributes take no more, in postcard's form.
+const ATTR_BYTES_MAX: usize = 256;
 
 impl Turn<'_> {
     pub(super) fn lookup(&self, dir: &Handle, name: &Name) -> io::Result<Answer> {
@@ -43,6 +47,7 @@ impl Turn<'_> {
         &self,
         dir: &Handle,
         name: &Name,
+        out: &mut Out,
         make: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> nix::Result<()>,
     ) -> io::Result<Answer> {
         let dir = self.find(dir)?;
@@ -51,7 +56,19 @@ impl Turn<'_> {
         self.renamed(&dir, name);
         // As root: the caller may have made something that it may not see.
         let fd = self.tree.child(dir.fd.as_fd(), name.as_c())?;
-        Ok(Answer::Entry(self.entry(fd)?))
+        let entry = self.entry(fd)?;
+        self.tell_after(&dir, out);
+        Ok(Answer::Entry(entry))
+    }
+
+    /// With the answer goes what a directory is like after it was changed.
+    pub(super) fn tell_after(&self, dir: &Child, out: &mut Out) {
+        // First: what changes after it was looked at is told.
+        self.promise(dir);
+        if let Ok(stat) = statx(dir.fd.as_fd(), c"") {
+            let attr = attr_of(&self.tree, dir.mount, &stat);
+            out.len = attr.written(out.room(ATTR_BYTES_MAX)).len();
+        }
     }
 
     pub(super) fn make_node(
@@ -61,10 +78,11 @@ impl Turn<'_> {
         mode: u32,
         umask: u32,
         rdev: u64,
+        out: &mut Out,
     ) -> io::Result<Answer> {
         let kind = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
         let bits = Mode::from_bits_truncate(mode & PERMISSIONS);
-        self.make(dir, name, |dir| {
+        self.make(dir, name, out, |dir| {
             with_umask(umask, || mknodat(dir, name.as_c(), kind, bits, rdev))
         })
     }
@@ -75,9 +93,10 @@ impl Turn<'_> {
         name: &Name,
         mode: u32,
         umask: u32,
+        out: &mut Out,
     ) -> io::Result<Answer> {
         let bits = Mode::from_bits_truncate(mode & PERMISSIONS);
-        self.make(dir, name, |dir| with_umask(umask, || mkdirat(dir, name.as_c(), bits)))
+        self.make(dir, name, out, |dir| with_umask(umask, || mkdirat(dir, name.as_c(), bits)))
     }
 
     pub(super) fn make_link(
@@ -85,12 +104,19 @@ impl Turn<'_> {
         dir: &Handle,
         name: &Name,
         target: &Target,
+        out: &mut Out,
     ) -> io::Result<Answer> {
         let target = CString::new(target.as_slice()).map_err(|_| errno(libc::EINVAL))?;
-        self.make(dir, name, |dir| symlinkat(target.as_c_str(), dir, name.as_c()))
+        self.make(dir, name, out, |dir| symlinkat(target.as_c_str(), dir, name.as_c()))
     }
 
-    pub(super) fn link(&self, file: &Handle, dir: &Handle, name: &Name) -> io::Result<Answer> {
+    pub(super) fn link(
+        &self,
+        file: &Handle,
+        dir: &Handle,
+        name: &Name,
+        out: &mut Out,
+    ) -> io::Result<Answer> {
         let (file, dir) = (self.find(file)?, self.find(dir)?);
         self.may_touch(&dir, name)?;
         if file.mount != dir.mount {
@@ -104,15 +130,24 @@ impl Turn<'_> {
         self.acting(|| Ok(linkat(here, old.as_c_str(), dir_fd, name.as_c(), follow)?))?;
         self.renamed(&dir, name);
         self.changed(&file);
-        Ok(Answer::Entry(self.entry(file.fd)?))
+        let entry = self.entry(file.fd)?;
+        self.tell_after(&dir, out);
+        Ok(Answer::Entry(entry))
     }
 
-    pub(super) fn unlink(&self, dir: &Handle, name: &Name, is_dir: bool) -> io::Result<Answer> {
+    pub(super) fn unlink(
+        &self,
+        dir: &Handle,
+        name: &Name,
+        is_dir: bool,
+        out: &mut Out,
+    ) -> io::Result<Answer> {
         let dir = self.find(dir)?;
         self.may_touch(&dir, name)?;
         let flag = if is_dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
         self.acting(|| Ok(unlinkat(dir.fd.as_fd(), name.as_c(), flag)?))?;
         self.renamed(&dir, name);
+        self.tell_after(&dir, out);
         Ok(Answer::Done)
     }
 
@@ -134,7 +169,7 @@ impl Turn<'_> {
         Ok(Answer::Done)
     }
 
-    pub(super) fn read_link(&self, file: &Handle, out: &mut super::Out) -> io::Result<Answer> {
+    pub(super) fn read_link(&self, file: &Handle, out: &mut Out) -> io::Result<Answer> {
         let file = self.find(file)?;
         let target = readlinkat(file.fd.as_fd(), c"")?;
         let target = target.as_bytes();

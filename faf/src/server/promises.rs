@@ -59,13 +59,14 @@ impl Promises {
     }
 
     /// A file has changed. That is said once, until the client asks again; of a directory, whose
-    /// names it has, each time.
-    pub fn changed(&self, file: Key, is_dir: bool) {
+    /// names it has, each time. Was it promised?
+    pub fn changed(&self, file: Key, is_dir: bool) -> bool {
         let mut state = self.state();
         let promised = if is_dir { state.keys.contains(&file) } else { state.keys.remove(&file) };
         if promised {
             state.say(&Notice::Changed { file });
         }
+        promised
     }
 
     /// A name of a directory is not what it was.

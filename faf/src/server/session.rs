@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 /// An open file or directory.
 pub struct Open {
     /// It.
-    pub fd: OwnedFd,
+    pub fd: Arc<OwnedFd>,
     /// Who has opened it: what is written is written as this user.
     pub caller: cred::Caller,
     /// Writes go to the end.
@@ -258,9 +258,10 @@ impl Sessions {
         sessions.values().map(|k| &k.session).filter(|s| !same(s)).cloned().collect()
     }
 
-    /// Tells who has it, but for who has changed it, that a file has changed.
-    pub fn changed(&self, by: Option<&Session>, file: Key, is_dir: bool) {
-        self.others(by).iter().for_each(|s| s.promises.changed(file, is_dir));
+    /// Tells who has it, but for who has changed it, that a file has changed. Is there anybody?
+    pub fn changed(&self, by: Option<&Session>, file: Key, is_dir: bool) -> bool {
+        let told = |told, s: &Arc<Session>| s.promises.changed(file, is_dir) || told;
+        self.others(by).iter().fold(false, told)
     }
 
     /// The same of a name.

@@ -3,6 +3,7 @@
 //! Nothing is watched while nobody uses this node's files: it costs the node's processes a
 //! microsecond here and there.
 
+use super::marks::Marks;
 use super::session::Sessions;
 use crate::bytes::Name;
 use crate::export::{Tree, change_key};
@@ -11,9 +12,9 @@ use crate::op::Key;
 use krg_sys::fanotify::{Event, Watcher};
 use krg_sys::feature::Feature;
 use krg_sys::process::wait_readable;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -35,8 +36,6 @@ pub struct Watch(Mutex<State>);
 struct State {
     reader: Option<Arc<Reader>>,
     mounts: HashSet<MountKey>,
-    /// How often each file is open for clients.
-    files: HashMap<Key, usize>,
 }
 
 impl Watch {
@@ -71,8 +70,8 @@ impl Watch {
     }
 
     fn begin(self: &Arc<Self>, sessions: &Arc<Sessions>) -> io::Result<Arc<Reader>> {
-        let buf = Mutex::new(vec![0; READ_BYTES]);
-        let reader = Arc::new(Reader { watcher: Watcher::new()?, buf });
+        let (buf, marks) = (Mutex::new(vec![0; READ_BYTES]), Mutex::default());
+        let reader = Arc::new(Reader { watcher: Watcher::new()?, buf, marks });
         let (weak, sessions) = (Arc::downgrade(&reader), sessions.clone());
         let thread = std::thread::Builder::new().name("changes".into());
         thread.spawn(move || tell(&weak, &sessions))?;
@@ -99,28 +98,18 @@ impl Watch {
     }
 
     /// A client has opened a file: it is told also of what is written to it and not closed.
-    pub fn opened(&self, file: Key, fd: BorrowedFd<'_>) {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        let Some(reader) = &state.reader else { return };
-        let count = state.files.entry(file).or_default();
-        *count += 1;
-        if *count == 1 {
-            let _ = reader.watcher.watch_inode(fd);
+    pub fn opened(&self, sessions: &Sessions, file: Key, fd: &Arc<OwnedFd>) {
+        let reader = self.state().reader.clone();
+        if let Some(reader) = reader {
+            let unseen = reader.marks().opened(&reader.watcher, file, fd.clone());
+            perhaps_changed(unseen, sessions);
         }
     }
 
     /// And has closed it.
-    pub fn closed(&self, file: Key, fd: BorrowedFd<'_>) {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        let (Some(reader), Some(count)) = (&state.reader, state.files.get_mut(&file)) else {
-            return;
-        };
-        *count -= 1;
-        if *count == 0 {
-            state.files.remove(&file);
-            let _ = reader.watcher.unwatch_inode(fd);
+    pub fn closed(&self, file: Key, fd: &Arc<OwnedFd>) {
+        if let Some(reader) = &self.state().reader {
+            reader.marks().closed(file, fd);
         }
     }
 }
@@ -129,9 +118,14 @@ impl Watch {
 struct Reader {
     watcher: Watcher,
     buf: Mutex<Vec<u8>>,
+    marks: Mutex<Marks>,
 }
 
 impl Reader {
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pass_on_all(&self, sessions: &Sessions) -> io::Result<()> {
         let own = std::process::id() as i32;
         let mut buf = self.buf.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,10 +136,16 @@ impl Reader {
             }
             // What this process does, it does for a client, and has told the others itself.
             for event in events.iter().filter(|e| e.overflow || e.pid != own) {
-                pass_on(event, sessions);
+                self.pass_on(event, sessions);
             }
         }
         Ok(())
+    }
+
+    fn pass_on(&self, event: &Event, sessions: &Sessions) {
+        let Some(file) = pass_on(event, sessions) else { return };
+        let unseen = self.marks().heard_in_vain(&self.watcher, file);
+        perhaps_changed(unseen, sessions);
     }
 }
 
@@ -166,10 +166,18 @@ fn tell(reader: &Weak<Reader>, sessions: &Sessions) {
     }
 }
 
-fn pass_on(event: &Event, sessions: &Sessions) {
+fn perhaps_changed(files: Vec<Key>, sessions: &Sessions) {
+    for file in files {
+        sessions.changed(None, file, false);
+    }
+}
+
+/// Comes back with a file that was written and that no client knows.
+fn pass_on(event: &Event, sessions: &Sessions) -> Option<Key> {
     if event.overflow {
         tracing::info!("more has changed than could be watched");
-        return sessions.everything(None);
+        sessions.everything(None);
+        return None;
     }
     let named = Event::CREATE | Event::DELETE | Event::MOVED_FROM | Event::MOVED_TO;
     if let Some(dir) = &event.dir
@@ -178,11 +186,12 @@ fn pass_on(event: &Event, sessions: &Sessions) {
         let dir = change_key(event.fsid, dir);
         match event.name.as_ref().map(|name| Name::new(name.to_bytes())) {
             Some(Ok(name)) => sessions.name(None, dir, name),
-            _ => sessions.changed(None, dir, true),
+            _ => {
+                sessions.changed(None, dir, true);
+            }
         }
     }
-    if let Some(object) = &event.object {
-        let is_dir = event.mask & Event::ON_DIR != 0;
-        sessions.changed(None, change_key(event.fsid, object), is_dir);
-    }
+    let file = change_key(event.fsid, event.object.as_ref()?);
+    let told = sessions.changed(None, file, event.mask & Event::ON_DIR != 0);
+    (!told && event.mask & Event::MODIFY != 0).then_some(file)
 }

@@ -24,6 +24,12 @@ impl Core {
             return self.root_attr(who, done);
         }
         let (life, asked, key) = (self.life(), self.asked(), self.inodes.key(ino));
+        if let Some((attr, asked, at)) = self.after.take(&handle)
+            && self.is_news(asked, key)
+            && at.elapsed() < ATTR_TTL
+        {
+            return done(Ok((attr, ATTR_TTL.saturating_sub(at.elapsed()))));
+        }
         let open = fh.and_then(|fh| self.opens.file(fh.0)).and_then(|f| f.remote(life));
         let question = move |open| Op::GetAttr { file: (*handle).clone(), open };
         let who = *who;

@@ -1,5 +1,6 @@
 //! What one mount is: its client, what the kernel knows of, what is open.
 
+use super::after::After;
 use super::backing::Backings;
 use super::behind::Behind;
 use super::convert::file_attr;
@@ -58,6 +59,8 @@ pub struct Core {
     pub touched: Touched,
     /// What names directories do not have.
     pub known: Known,
+    /// What directories are like that were changed here.
+    pub after: After,
     /// What the kernel reads and writes by itself.
     pub backings: Backings,
     procfs: &'static Procfs,
@@ -120,6 +123,7 @@ impl Core {
             listings: Listings::default(),
             touched: Touched::default(),
             known: Known::default(),
+            after: After::default(),
             backings,
             procfs,
             root: Mutex::default(),
@@ -189,6 +193,7 @@ impl Core {
         if edits {
             self.listings.edited();
         }
+        let (asked, change) = (self.asked(), self.after.begin(&op));
         let (asker, procfs) = (who.asker, self.procfs);
         let caller = match who.named {
             true => self.caller(asker),
@@ -212,6 +217,7 @@ impl Core {
             for (dir, name) in brought {
                 core.known.came(core.inodes.key_of(&dir), name.as_slice());
             }
+            core.after.end(change, reply.as_ref().ok().map(|(_, bytes)| &bytes[..]), asked);
             done(reply.map_err(Errno::from_i32));
         };
         client.ask(ask, data, Box::new(done));

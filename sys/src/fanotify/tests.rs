@@ -133,6 +133,9 @@ fn writes_are_told_of_the_files_that_are_watched() {
         assert_eq!(named(&watcher), [(Event::MODIFY, "a".to_owned())]);
         watcher.unwatch_inode(marked.as_fd()).unwrap();
         assert_eq!(errno(watcher.unwatch_inode(marked.as_fd())), Some(libc::ENOENT));
+        watcher.watch_inode(marked.as_fd()).unwrap();
+        watcher.unwatch_inodes().unwrap();
+        assert_eq!(errno(watcher.unwatch_inode(marked.as_fd())), Some(libc::ENOENT));
         file.write_all_at(b"3", 0).unwrap();
         // Known to be silent: whoever caches a file must watch it.
         nix::unistd::truncate(&name, 0).unwrap();
