@@ -1,6 +1,6 @@
 //! The files that are watched for what is written to them: those that clients have open, and those
-//! that they had. To watch one no more costs the kernel ten times what it costs to begin, so that is
-//! done for many at once.
+//! that they had. To watch one no more costs the kernel ten times what it costs to begin, so that
+//! is done for many at once.
 
 use crate::op::Key;
 use krg_sys::fanotify::Watcher;

@@ -13,6 +13,7 @@ pub fn all(checks: &mut Checks, lab: &Lab) {
     checks.check("extended attributes", || extended(hands));
     checks.check("access control lists", || lists(lab));
     checks.check("attributes are node 2's", || the_same(hands));
+    checks.check("a directory after each change in it", || directories(hands));
 }
 
 /// Nanoseconds, the far past, and one of both only.
@@ -64,6 +65,49 @@ fn extended(hands: &mut [Hand; 2]) {
     one.ok(&format!("os.setxattr({far:?}, 'user.a', b'y' * 3000)"));
     assert_eq!(two.ok(&format!("len(os.getxattr({own:?}, 'user.a'))")), "3000");
     one.ok(&format!("os.unlink({far:?})"));
+}
+
+/// What is done in a directory changes it, whoever does it.
+fn directories(hands: &mut [Hand; 2]) {
+    let [one, two] = hands;
+    let (own, far) = (on(2, "attr/dirs"), on(1, "attr/dirs"));
+    one.ok(&format!("os.mkdir({far:?})"));
+    let told = |dir: &str| {
+        let names = "('st_ino', 'st_dev', 'st_atime', 'st_atime_ns')";
+        format!(
+            "{{n: getattr(os.stat({dir:?}), n) for n in dir(os.stat({dir:?})) \
+             if n.startswith('st_') and n not in {names}}}"
+        )
+    };
+    for step in [
+        "put(D + '/a', b'x')",
+        "os.mkdir(D + '/d')",
+        "os.symlink('a', D + '/l')",
+        "os.link(D + '/a', D + '/b')",
+        "os.rename(D + '/a', D + '/c')",
+        "os.chmod(D, 0o700)",
+        "put(D + '/e', b'x')",
+        "os.chown(D, 7, 8)",
+        "os.unlink(D + '/b')",
+        "os.setxattr(D, 'trusted.x', b'y')",
+        "os.rmdir(D + '/d')",
+        "os.utime(D, (1, 2))",
+        "os.mkdir(D + '/d')",
+        "os.rename(D + '/c', D + '/d/c')",
+        "os.listdir(D)",
+        "os.unlink(D + '/e')",
+    ] {
+        one.ok(&step.replace('D', &format!("{far:?}")));
+        assert_eq!(one.ok(&told(&far)), two.ok(&told(&own)), "after {step}");
+        // Also when the other side has changed it since.
+        one.ok(&format!("put({far:?} + '/other', b'x')"));
+        two.ok(&format!("os.unlink({own:?} + '/other')"));
+        let wanted = two.ok(&told(&own));
+        within(TOLD, || {
+            let seen = one.ok(&told(&far));
+            if seen == wanted { Ok(()) } else { Err(format!("{seen}, not {wanted}")) }
+        });
+    }
 }
 
 fn lists(lab: &Lab) {
