@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/member.proto",
         "proto/raft.proto",
         "proto/join.proto",
+        "proto/order.proto",
     ];
     let fds = protox::compile(protos, ["proto"])?;
     tonic_prost_build::configure().compile_fds(fds)?;

@@ -51,6 +51,12 @@ pub enum Command {
     /// Run any command with the cluster's /proc on /proc
     #[command(after_help = EXEC_EXAMPLES)]
     Exec(ExecArgs),
+    /// Send a signal to processes of any node
+    #[command(after_help = KILL_EXAMPLES)]
+    Kill(KillArgs),
+    /// Print the node on which a process runs
+    #[command(after_help = WHERE_EXAMPLES)]
+    Where(WhereArgs),
     /// The nodes of the cluster
     #[command(after_help = NODES_EXAMPLES)]
     Nodes(nodes::NodesArgs),
@@ -112,6 +118,32 @@ Examples:
   sudo krg nodes add --all
 ";
 
+const KILL_EXAMPLES: &str = "\
+Examples:
+  krg kill 8388613
+  krg kill -9 8388613 12582917
+  krg kill -s HUP 8388613
+
+The numbers are those that krg ps shows; one below 4194304 is a process of this machine. The kernel
+of the process's node decides whether you may, as for kill(1) there.
+
+Exit codes:
+  0  sent to all of them
+  1  not to some: the reasons are on standard error
+  2  the command line is wrong
+";
+
+const WHERE_EXAMPLES: &str = "\
+Examples:
+  krg where 8388613
+  krg where --json 8388613
+
+Exit codes:
+  0  printed
+  1  there is no such process, or its node does not answer
+  2  the command line is wrong
+";
+
 const METRICS_EXAMPLES: &str = examples!(
     "\
 Examples:
@@ -163,4 +195,29 @@ pub struct Rest {
     /// Passed on as they are
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub rest: Vec<OsString>,
+}
+
+/// Of `krg kill`.
+#[derive(Args)]
+pub struct KillArgs {
+    /// The signal, by name or number [default: TERM]
+    #[arg(short, long, value_name = "SIGNAL")]
+    pub signal: Option<String>,
+    /// Print the names of the signals
+    #[arg(short, long)]
+    pub list: bool,
+    /// Processes; the first word may be a signal, as in -9
+    #[arg(value_name = "PID", allow_hyphen_values = true, required_unless_present = "list")]
+    pub words: Vec<String>,
+}
+
+/// Of `krg where`.
+#[derive(Args)]
+pub struct WhereArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The process
+    #[arg(value_name = "PID")]
+    pub pid: String,
 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod config;
 mod join;
+pub mod kill;
 pub mod krgadm;
 pub mod lab;
 mod meta;
@@ -22,13 +23,14 @@ use clap::Parser;
 use std::ffi::OsString;
 
 /// The names that older systems gave these commands, and helpers that mount(8) looks for.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "krgadm",
     "setpe",
     "mosctl",
     "clusternode_num",
     "clusternode_getstate",
     "clustername",
+    "where_pid",
     "ssi-start",
     "ssi-stop",
     "mount.krgproc",
@@ -41,6 +43,8 @@ pub fn run(argv: Vec<OsString>) -> Result<u8> {
     match Cli::parse_from(argv).command {
         Command::Ps(args) => ps::run(&args.rest),
         Command::Exec(args) => session::run(args.view, &args.command),
+        Command::Kill(args) => kill::kill(&args),
+        Command::Where(args) => kill::place(&args),
         Command::Nodes(args) => nodes::run(args),
         Command::Cluster { command } => cluster::run(command),
         Command::Join(args) => join::join(args),

@@ -19,6 +19,8 @@ pub type Krgd = ControlClient<Channel>;
 
 /// krgd answers its own machine at once, or is stuck.
 pub const STATUS_MAX: Duration = Duration::from_secs(2);
+/// It asks another node, which answers soon.
+pub const SIGNAL_MAX: Duration = Duration::from_secs(3);
 /// What needs the agreement of other nodes.
 pub const AGREE_MAX: Duration = Duration::from_secs(10);
 /// A join is an exchange with another machine, and then an agreement.

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         "clusternode_num" => cmd::openssi::num(argv),
         "clusternode_getstate" => cmd::openssi::get_state(argv),
         "clustername" => cmd::openssi::name(argv),
+        "where_pid" => cmd::kill::where_pid(argv),
         "ssi-start" | "ssi-stop" => cmd::lab::run(&name, &argv[1..]),
         "mount.krgproc" => cmd::mount_helper::mount(&argv[1..]),
         "mount.mfs" => cmd::mount_helper::mount_mfs(&argv[1..]),

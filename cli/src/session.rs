@@ -2,6 +2,7 @@
 
 mod calls;
 
+use crate::cmd::kill;
 use crate::daemon;
 use anyhow::{Context, Result, bail};
 use krg_sys::mount::{
@@ -11,14 +12,13 @@ use krg_sys::ns::{Namespaces, keep_ids, unshare};
 use krg_sys::process::{
     self, PidFd, SigSet, Signal, ignore_terminal_signals, with_terminal_signals,
 };
-use krg_sys::seccomp::{self, Listener};
+use krg_sys::seccomp::{self, Call, Listener};
 use krg_types::view::{FS_TYPE, SERVER, USUAL};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -143,21 +143,40 @@ struct Supervisor {
 }
 
 /// What calls are answered from: the view on /proc, and who asks.
-struct Asked {
-    tid: u32,
+struct Asked<'a> {
+    listener: &'a Listener,
+    call: &'a Call,
 }
 
-impl calls::View for Asked {
+impl Asked<'_> {
+    /// The user that the caller acts as. Not by the owner of its directory: that is root's if the
+    /// caller keeps others from looking at it.
+    fn uid(&self) -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/.local/{}/status", self.call.tid));
+        let uid = effective_uid(&status.ok()?)?;
+        // Only while it waits is it the one that was looked at.
+        self.listener.waits(self.call).then_some(uid)
+    }
+}
+
+/// The second number of `Uid:` (proc_pid_status(5)).
+fn effective_uid(status: &str) -> Option<u32> {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().nth(1)?.parse().ok()
+}
+
+impl calls::View for Asked<'_> {
     fn text(&self, path: &str) -> Option<String> {
         let text = std::fs::read(Path::new("/proc").join(path)).ok()?;
         Some(String::from_utf8_lossy(&text).into_owned())
     }
 
-    fn may_signal(&self, pid: u32) -> bool {
-        let owner = |pid: u32| std::fs::metadata(format!("/proc/{pid}")).map(|m| m.uid());
-        match (owner(self.tid), owner(pid)) {
-            (Ok(asker), Ok(owner)) => asker == 0 || asker == owner,
-            _ => false,
+    fn signal(&self, pid: u32, signal: i32) -> Result<(), i32> {
+        let uid = self.uid().ok_or(libc::EPERM)?;
+        // kill(2) has no errno for a node that does not answer.
+        match kill::send(pid, signal, Some(uid)).unwrap_or(libc::EIO) {
+            0 => Ok(()),
+            errno => Err(errno),
         }
     }
 }
@@ -216,7 +235,7 @@ impl Supervisor {
         let Some(calls) = &self.calls else { return };
         match calls.next() {
             Ok(Some(call)) => {
-                let asked = Asked { tid: call.tid };
+                let asked = Asked { listener: calls, call: &call };
                 calls.answer(&call, calls::answer(call.number, &call.args, &asked));
             }
             Ok(None) => {}

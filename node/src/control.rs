@@ -6,6 +6,7 @@ mod config;
 mod mount;
 mod nodes;
 mod restore;
+mod signal;
 mod status;
 mod tokens;
 
@@ -266,6 +267,11 @@ impl Control for Service {
     async fn restore(&self, ask: Request<Streaming<wire::Piece>>) -> Answer<wire::Done> {
         root_only(&ask)?;
         restore::restore(&self.0, ask.into_inner()).await
+    }
+
+    async fn signal(&self, ask: Request<wire::SignalRequest>) -> Answer<wire::SignalReply> {
+        check_version(ask.get_ref().version)?;
+        signal::send(&self.0, ask).await
     }
 
     async fn metrics(&self, ask: Request<wire::StatusRequest>) -> Answer<wire::Piece> {

@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::control;
 use crate::mounts::{Kind, Mounts};
+use crate::orders;
 use crate::papers::{Papers, RELEASE};
 use crate::{load, metrics, shutdown};
 use anyhow::{Context, Result};
@@ -438,6 +439,7 @@ fn services(station: &Arc<Station>, hide: HidePid, epoch: u64) -> Result<Service
         duties: Some(Duties { own, admission: admission.clone(), orders }),
     };
     let view = processes(station, hide, epoch)?;
+    let cluster = station.home.identity().cluster.into();
     let small = 2 * CERTIFICATE_BYTES_MAX;
     let raft = station.meta.service().server();
     let join = JoinServer::new(admission).max_decoding_message_size(small);
@@ -446,6 +448,7 @@ fn services(station: &Arc<Station>, hide: HidePid, epoch: u64) -> Result<Service
         .add_service(join)
         .add_service(InterceptedService::new(member, tls::members_only))
         .add_service(InterceptedService::new(serve::server(view), tls::members_only))
+        .add_service(InterceptedService::new(orders::server(cluster), tls::members_only))
         .add_service(InterceptedService::new(raft, tls::members_only)))
 }
 

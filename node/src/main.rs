@@ -14,6 +14,7 @@ mod mount_node;
 mod mount_proc;
 mod mount_process;
 mod mounts;
+mod orders;
 mod papers;
 mod serve_files;
 mod shutdown;

@@ -29,6 +29,10 @@ pub mod proto {
     pub mod join {
         tonic::include_proto!("krg.join.v1");
     }
+    /// What nodes tell each other to do.
+    pub mod order {
+        tonic::include_proto!("krg.order.v1");
+    }
     /// This machine's own commands.
     pub mod control {
         tonic::include_proto!("krg.control.v1");

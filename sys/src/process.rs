@@ -1,7 +1,11 @@
 //! Single processes: what they are, holding on to them, ending them, what one sets for itself.
 
+use crate::cred::Caller;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::kill;
 pub use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -92,19 +96,84 @@ impl PidFd {
 
     /// Sends a signal; `false` if the process has ended.
     pub fn signal(&self, signal: Signal) -> io::Result<bool> {
+        match self.send(signal as i32) {
+            Ok(()) => Ok(true),
+            Err(e) if is_gone(&e) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Sends a signal by its number; 0 only asks whether one could be sent.
+    ///
+    /// # Errors
+    /// Those of kill(2).
+    pub fn send(&self, signal: i32) -> io::Result<()> {
         let (fd, none) = (self.0.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
         // SAFETY: the descriptor is open; a null siginfo is what kill(2) would send.
-        let r = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as i32, none, 0) };
-        if r == 0 {
-            return Ok(true);
+        let r = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, 0) };
+        if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The same as somebody else, whom the kernel lets send it or not. A child process does it,
+    /// which is that user's entirely: kill(2) looks at the real user id too, and a thread with
+    /// that of a user could itself be sent signals by him.
+    ///
+    /// # Errors
+    /// Those of kill(2); EINVAL for an id that is none; EIO if the child is stopped or killed.
+    pub fn send_as(&self, caller: &Caller, signal: i32) -> io::Result<()> {
+        if caller.uid == 0 {
+            return self.send(signal);
         }
-        let e = io::Error::last_os_error();
-        if is_gone(&e) { Ok(false) } else { Err(e) }
+        let ids = [caller.uid, caller.gid];
+        if ids.iter().chain(&caller.groups).any(|id| *id == u32::MAX) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        // SAFETY: the child only makes system calls, on memory that is there, and ends.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                let done = become_entirely(caller).and_then(|()| self.send(signal));
+                let errno = done.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+                // SAFETY: ends the child at once; nothing of the parent's is run.
+                unsafe { libc::_exit(errno) }
+            }
+            child => exit_code(child),
+        }
     }
 
     /// Waits for its end (a zombie has ended); `false` if it lives on after `timeout`.
     pub fn wait_end(&self, timeout: Duration) -> io::Result<bool> {
         wait_readable(self.0.as_fd(), timeout)
+    }
+}
+
+/// Gives up what this process is, for good. For a child that does nothing else: system calls only.
+fn become_entirely(caller: &Caller) -> io::Result<()> {
+    let (uid, gid, groups) = (caller.uid, caller.gid, &caller.groups);
+    let check = |r: libc::c_long| if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: the pointer and the length are of one live slice of gid_t (u32), only read.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
+}
+
+/// What a child that ends at once says with its exit code: an errno. The user whose it is may have
+/// stopped it: then it is killed.
+fn exit_code(child: libc::pid_t) -> io::Result<()> {
+    const MOMENT: Duration = Duration::from_secs(1);
+    let held = PidFd::open(child.unsigned_abs());
+    let ended = held.and_then(|held| held.map_or(Ok(true), |held| held.wait_end(MOMENT)));
+    let child = Pid::from_raw(child);
+    if !matches!(ended, Ok(true)) {
+        // Nobody else has its number before it is waited for.
+        kill(child, Signal::SIGKILL)?;
+    }
+    match waitpid(child, None)? {
+        WaitStatus::Exited(_, 0) => Ok(()),
+        WaitStatus::Exited(_, errno) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::Error::from_raw_os_error(libc::EIO)),
     }
 }
 
@@ -282,6 +351,39 @@ mod tests {
         assert!(fd.wait_end(Duration::from_secs(5)).unwrap());
         child.wait().unwrap();
         assert!(!fd.signal(Signal::SIGKILL).unwrap());
+    }
+
+    #[test]
+    fn a_signal_is_sent_as_a_user() {
+        if !crate::testing::is_root("a_signal_is_sent_as_a_user") {
+            return;
+        }
+        let as_user = |uid: u32| Caller { uid, gid: uid, groups: vec![uid] };
+        let errno = |sent: io::Result<()>| sent.unwrap_err().raw_os_error();
+        for (owner, sender, wanted) in [
+            (7, 7, None),
+            (7, 0, None),
+            (7, 8, Some(libc::EPERM)),
+            // This process is root's itself: that is nobody else's right.
+            (0, 7, Some(libc::EPERM)),
+            (7, u32::MAX, Some(libc::EINVAL)),
+        ] {
+            let mut child = Command::new("sleep").arg("60").uid(owner).spawn().unwrap();
+            let fd = PidFd::open(child.id()).unwrap().unwrap();
+            let sent = fd.send_as(&as_user(sender), libc::SIGKILL);
+            match wanted {
+                None => sent.unwrap(),
+                Some(_) => {
+                    assert_eq!(errno(sent), wanted, "{sender} to {owner}");
+                    assert!(!fd.wait_end(Duration::from_millis(1)).unwrap());
+                    fd.send(libc::SIGKILL).unwrap();
+                }
+            }
+            child.wait().unwrap();
+            assert_eq!(errno(fd.send_as(&as_user(9), 0)), Some(libc::ESRCH));
+        }
+        // The thread that asked is root's as before.
+        assert!(nix::unistd::getuid().is_root() && nix::unistd::geteuid().is_root());
     }
 
     #[test]

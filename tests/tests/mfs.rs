@@ -26,7 +26,7 @@ fn file_trees_are_reached_by_number() {
         lab.sh(node, &format!("echo {node} > /node")).ok();
     }
     let mut checks = Checks::default();
-    let steps: [(&str, Step); 11] = [
+    let steps: [(&str, Step); 12] = [
         ("looking", looking_mounts_nothing),
         ("first uses", every_first_use_crosses),
         ("sessions", sessions_and_users_cross),
@@ -36,6 +36,7 @@ fn file_trees_are_reached_by_number() {
         ("krgd restarts", mounts_outlive_krgd),
         ("umount", umount_takes_the_trees_along),
         ("fstab", fstab_and_options),
+        ("backups", what_stays_on_one_file_system_stays_out),
         ("a dead node", a_dead_node_looks_dead_and_holds_nobody_up),
         ("a node taken out", a_removed_nodes_tree_is_unmounted),
     ];
@@ -298,6 +299,25 @@ fn fstab_and_options(lab: &Lab) {
     }
     let said = quick(lab, "mount -t mfs none /mnt/krg-missing");
     assert!(said.code != 0 && said.err.contains("/mnt/krg-missing"), "{said:?}");
+}
+
+/// What is told to stay on one file system sees the directory, and nothing of any node.
+fn what_stays_on_one_file_system_stays_out(lab: &Lab) {
+    let line = "mkdir -p /tmp/box/m && echo x > /tmp/box/file && mount -t mfs none /tmp/box/m";
+    lab.sh(1, &format!("{line} && cat /tmp/box/m/2/node /tmp/box/m/3/node")).ok();
+    for (line, wanted) in [
+        ("find box -xdev | sort", "box\nbox/file\nbox/m\n"),
+        ("tar --one-file-system -cf - box | tar t | sort", "box/\nbox/file\nbox/m/\n"),
+        ("rsync -ax box/ rsynced && find rsynced | sort", "rsynced\nrsynced/file\nrsynced/m\n"),
+        ("cp -ax box copied && find copied | sort", "copied\ncopied/file\ncopied/m\n"),
+        ("du -ax box | cut -f2 | sort", "box\nbox/file\n"),
+        ("find / -xdev -maxdepth 3 -path \"/mfs*\"", "/mfs\n"),
+    ] {
+        assert_eq!(quick(lab, &format!("cd /tmp && {line}")).out, wanted, "{line}");
+    }
+    let said = quick(lab, "df --output=target").ok();
+    assert!(said.lines().any(|l| l == "/tmp/box/m/2"), "{said}");
+    lab.sh(1, "umount -R /tmp/box/m && rm -r /tmp/box /tmp/rsynced /tmp/copied").ok();
 }
 
 fn a_dead_node_looks_dead_and_holds_nobody_up(lab: &Lab) {

@@ -15,6 +15,7 @@ mod tools {
     pub mod psutil;
     pub mod rust;
     pub mod screen;
+    pub mod signals;
     pub mod system;
     pub mod table;
 }
@@ -22,7 +23,7 @@ mod tools {
 use krg_tests::{LAB, Need, can_run};
 use tools::cast::{self, Cast};
 use tools::checks::Checks;
-use tools::{access, exec, exporter, find, mounts, ps, psutil, rust, screen, system};
+use tools::{access, exec, exporter, find, mounts, ps, psutil, rust, screen, signals, system};
 
 /// May this test run? It needs a lab, and these programs.
 fn able(test: &str, programs: &[&'static str]) -> bool {
@@ -95,6 +96,17 @@ fn what_a_user_may_not_read_stays_hidden() {
     let cast = Cast::start(&lab);
     let mut checks = Checks::default();
     access::all(&mut checks, &lab, &cast);
+    checks.finish();
+}
+
+#[test]
+fn signals_reach_every_node() {
+    if !able("signals_reach_every_node", &["setpriv", "pkill", "/usr/bin/python3"]) {
+        return;
+    }
+    let lab = cast::lab();
+    let mut checks = Checks::default();
+    signals::all(&mut checks, &lab);
     checks.finish();
 }
 

@@ -1,6 +1,6 @@
 //! Man pages and completions, made from the command line's own description.
 
-use super::{krgadm, mosctl, openssi, setpe};
+use super::{kill, krgadm, mosctl, openssi, setpe};
 use crate::args::Cli;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
@@ -12,7 +12,7 @@ pub fn man(dir: &Path) -> Result<u8> {
     let mut krg = Cli::command().disable_help_subcommand(true);
     krg.build();
     write(dir, &krg, "krg")?;
-    let old = [krgadm::command(), setpe::command(), mosctl::command()];
+    let old = [krgadm::command(), setpe::command(), mosctl::command(), kill::where_pid_command()];
     for command in old.into_iter().chain(openssi::commands()) {
         let name = command.get_name().to_owned();
         page(dir, command.disable_help_subcommand(true), &name)?;

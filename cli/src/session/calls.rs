@@ -1,6 +1,7 @@
 //! System calls on a cluster pid, in a session. The kernel knows no process of that number and
 //! would say ESRCH, whereupon psutil and what is built on it (Glances) drop the process. Those
-//! that only ask are answered from the view; all others go their way. Pure, but for `View`.
+//! that only ask are answered from the view, and a signal is sent by way of krgd; all others go
+//! their way. Pure, but for `View`.
 
 use krg_sys::seccomp::{Answer, Numbers, Watched};
 use krg_types::limits::LOCAL_PID_BITS;
@@ -29,8 +30,8 @@ pub const WATCHED: [Watched; 8] = [
 pub trait View {
     /// A text of the view, by its path below /proc.
     fn text(&self, path: &str) -> Option<String>;
-    /// May the caller send signals to this process?
-    fn may_signal(&self, pid: u32) -> bool;
+    /// Sends a signal to this process as the caller; 0 only asks whether he may.
+    fn signal(&self, pid: u32, signal: i32) -> Result<(), i32>;
 }
 
 /// The answer to a call with these arguments.
@@ -58,9 +59,9 @@ pub fn answer(number: i64, args: &[u64; 6], view: &dyn View) -> Answer {
         libc::SYS_getpgid => Answer::Value(field(5)),
         libc::SYS_getsid => Answer::Value(field(6)),
         libc::SYS_sched_getaffinity => affinity(pid, field(39), args, view),
-        libc::SYS_kill if args[1] == 0 => match view.may_signal(pid) {
-            true => Answer::Value(0),
-            false => Answer::Errno(libc::EPERM),
+        libc::SYS_kill => match view.signal(pid, args[1] as i32) {
+            Ok(()) => Answer::Value(0),
+            Err(errno) => Answer::Errno(errno),
         },
         _ => Answer::Go,
     }
@@ -119,8 +120,11 @@ mod tests {
         fn text(&self, path: &str) -> Option<String> {
             self.0.get(path).cloned()
         }
-        fn may_signal(&self, pid: u32) -> bool {
-            pid == 8_388_613
+        fn signal(&self, pid: u32, signal: i32) -> Result<(), i32> {
+            match (pid, signal) {
+                (8_388_613, 0 | 15) => Ok(()),
+                _ => Err(libc::EPERM),
+            }
         }
     }
 
@@ -159,6 +163,13 @@ mod tests {
     }
 
     #[test]
+    fn signals_are_sent_for_the_caller() {
+        assert_eq!(ask(libc::SYS_kill, [PID, 15, 0]), Answer::Value(0));
+        assert_eq!(ask(libc::SYS_kill, [PID, 9, 0]), Answer::Errno(libc::EPERM));
+        assert_eq!(ask(libc::SYS_kill, [PID + 1, 15, 0]), Answer::Errno(libc::ESRCH));
+    }
+
+    #[test]
     fn the_affinity_is_in_the_clusters_cpus() {
         // Of the node's cpus 0 and 1, the cluster's 2 and 3, it may use the second.
         let mask = vec![0b1000, 0, 0, 0, 0, 0, 0, 0];
@@ -168,8 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_acts_goes_to_the_kernel_and_who_is_gone_is_gone() {
-        assert_eq!(ask(libc::SYS_kill, [PID, 15, 0]), Answer::Go);
+    fn the_others_go_to_the_kernel_and_who_is_gone_is_gone() {
         assert_eq!(ask(libc::SYS_getpriority, [1, PID, 0]), Answer::Go);
         assert_eq!(ask(libc::SYS_getpgid, [PID + 1, 0, 0]), Answer::Errno(libc::ESRCH));
         assert_eq!(ask(libc::SYS_read, [PID, 0, 0]), Answer::Go);

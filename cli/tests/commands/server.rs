@@ -242,6 +242,7 @@ control! {
     config_get ConfigGetRequest ConfigReply,
     config_set ConfigSetRequest ConfigSetReply,
     metrics StatusRequest Piece,
+    signal SignalRequest SignalReply,
     ;
     MembersStream members MembersRequest MemberList,
     RotateCaStream rotate_ca RotateCaRequest Progress,

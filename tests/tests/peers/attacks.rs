@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Every method that other nodes can call.
-const METHODS: [&str; 14] = [
+const METHODS: [&str; 15] = [
     "/krg.join.v1.Join/Join",
     "/krg.join.v1.Join/Readmit",
     "/krg.member.v1.Member/Probe",
@@ -38,6 +38,7 @@ const METHODS: [&str; 14] = [
     "/krg.member.v1.Member/PowerOff",
     "/krg.proc.v1.ProcView/Watch",
     "/krg.proc.v1.ProcView/Live",
+    "/krg.order.v1.Orders/Signal",
     "/krg.raft.v1.Raft/Append",
     "/krg.raft.v1.Raft/Vote",
     "/krg.raft.v1.Raft/Snapshot",
