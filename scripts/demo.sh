@@ -76,3 +76,14 @@ show "krg ps -e -o pid,user,psr,stat,args" 1 -- krg ps -e -o pid,user,psr,stat,a
 show "krg exec -- top -b -n2 -d1 -o PID" 1 -- \
     sh -c 'krg exec -- top -b -n2 -d1 -o PID | awk "/^top/ { n++ } n == 2" | head -n 15'
 show "krg exec -- free -h" 1 -- krg exec -- free -h
+
+heading "node 3's files, on node 1; node 1 writes on node 2"
+on 1 -- cat /mfs/3/etc/hostname
+on 1 -- sh -c 'echo "written on $(hostname)" > /mfs/2/tmp/note'
+show "cat /tmp/note, on node 2" 2 -- cat /tmp/note
+
+pid=$(on 1 -- krg exec -- pgrep -f '^render-frame-1 ')
+show "krg where $pid" 1 -- krg where "$pid"
+show "krg kill $pid" 1 -- krg kill "$pid"
+show "krg ps -e -o pid,user,args, those of node 3" 1 -- \
+    sh -c 'krg ps -e -o pid,user,args | grep "render-[f]rame"'
