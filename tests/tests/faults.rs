@@ -36,10 +36,10 @@ fn becomes(lab: &Lab, node: u32, wanted: &str, limit: Duration) {
     });
 }
 
-/// One shell line with each tool under `timeout 3`; the exit codes, a line each. pstree asks live
+/// One shell line with each tool under `timeout 5`; the exit codes, a line each. pstree asks live
 /// for every thread of every process, one after the other: it takes the longest.
 fn tools_line() -> String {
-    TOOLS.map(|t| format!("timeout 3 {t} >/dev/null 2>/tmp/err; echo \"$? {t}\"")).join("; ")
+    TOOLS.map(|t| format!("timeout 5 {t} >/dev/null 2>/tmp/err; echo \"$? {t}\"")).join("; ")
 }
 
 #[track_caller]
