@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How long a directory's entries are remembered.
 const REMEMBER: Duration = Duration::from_millis(300);
 /// How many directories are.
-const REMEMBERED_MAX: usize = 128;
+const REMEMBERED_MAX: usize = 64;
 
 /// One question: which directory, for whom.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -79,14 +79,6 @@ impl Fs {
         (file, entry): (PidFile, &str),
         asker: &Asker,
     ) -> Result<Vec<u8>, ViewError> {
-        // pstree asks for all of them of every process, one after the other.
-        if file == PidFile::Ns && tid == 0 {
-            let entries = self.entries(pid, start_ticks, file, asker).await?;
-            let found = entries.iter().find(|e| e.name == entry && !e.link.is_empty());
-            if let Some(found) = found {
-                return Ok(found.link.clone());
-            }
-        }
         let caller = asker.caller(&self.procfs);
         let question = Question { pid, start_ticks, file, caller };
         let reply = self.gather.live(pid.node(), request(&question, tid, entry)).await?;
