@@ -58,7 +58,8 @@ test: ## install what the tests need, then formatting, lints, build and every te
 	$(CARGO) test --workspace
 	$(call say,the clusters once more$(,) with newer kernel features masked)
 	@# Of the whole workspace: with other features of its crates all would be built anew.
-	KRG_MASK=all $(CARGO) test --workspace --test tools --test faults --test lab --test input
+	KRG_MASK=all $(CARGO) test --workspace --test tools --test faults --test lab --test input \
+		--test jobs
 	KRG_MASK=all KRG_FSX_S=20 $(CARGO) test --workspace --test files -- suites caches locks \
 		owners tree
 
@@ -77,6 +78,9 @@ soak: ## clusters under faults for two hours (KRG_SOAK_S seconds), 200 power cut
 	@scripts/setup.sh test
 	$(CARGO) build --workspace
 	$(CARGO) test -p krg-tests --test soak -- --ignored --nocapture
+	$(CARGO) test -p krg-tests --test jobs -- --ignored --nocapture
+	KRG_MOVES_SEEDS=$(or $(KRG_MOVES_SEEDS),1000000) $(CARGO) test -p krg-migrate --test moves \
+		-- --nocapture
 	KRG_POWERCUTS=200 $(CARGO) test -p krg-meta --test powercut
 	KRG_FSX_S=$(or $(KRG_FSX_S),3600) $(CARGO) test -p krg-tests --test files suites -- --nocapture
 	KRG_CASES=10000 $(CARGO) test -p krg-tests --test files tree -- --nocapture

@@ -7,6 +7,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/raft.proto",
         "proto/join.proto",
         "proto/order.proto",
+        "proto/job.proto",
+        "proto/checkpoint.proto",
+        "proto/checkpoint_service.proto",
+        "proto/capability.proto",
     ];
     let fds = protox::compile(protos, ["proto"])?;
     tonic_prost_build::configure().compile_fds(fds)?;

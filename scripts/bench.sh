@@ -82,6 +82,16 @@ files() {
     started=()
 }
 
+# Programs that move, CRIU by hand beside them.
+moving() {
+    say "programs that move: starting"
+    start "$CLUSTER" 2
+    say "programs that move: measuring"
+    "${as_root[@]}" python3 scripts/bench/jobs.py "$(realpath -- "$BIN/krg")" "$CLUSTER"
+    krg lab stop --name "$CLUSTER" >/dev/null
+    started=()
+}
+
 # Agreement, krgd and etcd, on the disk that this tree is on.
 agreement() {
     local work
@@ -103,4 +113,5 @@ for size in "${sizes[@]}"; do
     measure "$size"
 done
 files
+moving
 agreement

@@ -87,3 +87,41 @@ show "krg where $pid" 1 -- krg where "$pid"
 show "krg kill $pid" 1 -- krg kill "$pid"
 show "krg ps -e -o pid,user,args, those of node 3" 1 -- \
     sh -c 'krg ps -e -o pid,user,args | grep "render-[f]rame"'
+
+# A counter that moves while it counts. Somebody presses its keys; of its screens, those are told
+# on which it has come to another node.
+hop() {
+    heading "krg hop, with the keys 2, 3, Enter (at random until a key is pressed), x, q"
+    # shellcheck disable=SC2016 # the node's shell is to expand it
+    on 1 -- bash -c '
+        press() { sleep "$1"; printf "$2"; }
+        { press 1.5 2; press 2 3; press 2 "\r"; press 6 x; press 1 q; sleep 1; } |
+            script -qec "stty rows 24 cols 80; exec krg hop" /dev/null |
+            sed -u "s/\x1b\[[?0-9;]*[A-Za-z]//g; s/\r//g" |
+            awk "/^ *count/ { count = \$2 }
+                 /^ *node / && \$2 != node { node = \$2; print count \": on node \" node }
+                 /not to node/ && \$0 != said { said = \$0; print }
+                 /counted to/ { \$1 = \$1; print }"'
+}
+hop
+
+# A job is saved, killed, and begins again on another node: it counts on from where it was.
+saved() {
+    heading "a job counts on node 1, is saved and killed there, and begins again on node 3"
+    local job
+    # shellcheck disable=SC2016 # the job's shell is to expand it
+    job=$(on 1 -- krg run -b --name counter -- sh -c \
+        'n=0; while :; do n=$((n+1)); echo $n > /var/tmp/counted; sleep 0.05; done')
+    on 1 -- sh -c 'while ! grep -qs [2-9][0-9] /var/tmp/counted; do :; done'
+    show "krg checkpoint $job --description demo --kill=KILL" 1 -- \
+        krg checkpoint "$job" --description demo --kill=KILL
+    show "krg checkpoints" 2 -- krg checkpoints
+    show "cat /var/tmp/counted" 1 -- cat /var/tmp/counted
+    show "krg restart $job --node 3" 1 -- krg restart "$job" --node 3
+    # shellcheck disable=SC2016 # the node's shell is to expand it
+    on 1 -- sh -c 'n=$(cat /var/tmp/counted); while [ "$(cat /var/tmp/counted)" = "$n" ]; do :; done'
+    show "krg jobs" 1 -- krg jobs
+    show "cat /var/tmp/counted" 1 -- cat /var/tmp/counted
+    show "krg kill -KILL $job" 1 -- krg kill -KILL "$job"
+}
+saved

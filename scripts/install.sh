@@ -42,6 +42,8 @@ install_binaries() {
         [[ -x $build/$name ]] || die "$build/$name is missing: run 'make release' first"
         put 755 "$build/$name" "$PREFIX/bin/$name"
     done
+    [[ -x $build/krg-job-init ]] || die "$build/krg-job-init is missing: run 'make release' first"
+    put 755 "$build/krg-job-init" "$PREFIX/lib/krg/krg-job-init"
     "$build/krg" names >"$work/names"
     # The old names (migrate, mosrun, krgadm, ...) are the same binary under another name. One
     # that an earlier package owns is not replaced.
@@ -123,8 +125,9 @@ do_uninstall() {
         rm -f -- "$DESTDIR$path"
         count=$((count + 1))
     done <<<"$(<"$DESTDIR$MANIFEST")"
-    # The two directories that are nobody else's.
-    rmdir -- "$DESTDIR$PREFIX/share/krg" "$DESTDIR$PREFIX/share/doc/krg" 2>/dev/null || true
+    # The directories that are nobody else's.
+    rmdir -- "$DESTDIR$PREFIX/share/krg" "$DESTDIR$PREFIX/share/doc/krg" \
+        "$DESTDIR$PREFIX/lib/krg" 2>/dev/null || true
     # The state is this node's membership: nobody's to remove but the administrator's.
     say "$count files removed; $SYSCONFDIR/krg and /var/lib/krg stay"
 }

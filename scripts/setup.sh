@@ -2,7 +2,8 @@
 # Prepares Debian 12 or newer. Needed beforehand: a Rust toolchain, root (or sudo) and the
 # package registries. Only what is missing is installed; a second run changes nothing.
 #
-#   setup.sh run     what building, `make demo` and a node need
+#   setup.sh run     what building, `make demo` and a node need; CRIU is built where the release
+#                    has none that is new enough, in target/tools
 #   setup.sh test    the above and the tools that the tests run on the cluster's /proc and files;
 #                    those that are crates go to target/tools
 #   setup.sh bench   the above and what the bench measures krg against
@@ -10,7 +11,7 @@ set -euo pipefail
 
 readonly RUN_PACKAGES=(iproute2 procps util-linux)
 readonly TEST_PACKAGES=(e2fsprogs mount psmisc htop lsof sysstat bsdextrautils tmux strace jq
-    glances python3-psutil prometheus-node-exporter curl openssl
+    glances python3-psutil python3-numpy ffmpeg prometheus-node-exporter curl openssl
     attr acl libacl1-dev rsync git sqlite3 vim-tiny stress-ng postgresql)
 readonly BENCH_PACKAGES=(etcd-server etcd-client sshfs bindfs openssh-sftp-server openssh-server
     openssh-client)
@@ -155,6 +156,15 @@ install_crates() {
     done
 }
 
+# CRIU moves processes; all else works without it. The tests need it.
+install_criu() {
+    local here
+    here=$(dirname -- "${BASH_SOURCE[0]}")
+    "$here/criu.sh" "${CARGO_TARGET_DIR:-$here/../target}/tools" && return
+    [[ $mode == run ]] || exit 1
+    say "without CRIU: jobs run where they are started, and do not move"
+}
+
 # FUSE is a module on some kernels: loading it makes /dev/fuse appear.
 require_fuse() {
     [[ ! -e /dev/fuse ]] || return 0
@@ -194,5 +204,6 @@ else
     install_packages
 fi
 [[ $mode == run ]] || install_crates
+install_criu
 require_fuse
 say "ready"

@@ -11,6 +11,7 @@ macro_rules! examples {
     };
 }
 
+pub mod checkpoint;
 pub mod cluster;
 pub mod config;
 pub mod nodes;
@@ -51,6 +52,34 @@ pub enum Command {
     /// Run any command with the cluster's /proc on /proc
     #[command(after_help = EXEC_EXAMPLES)]
     Exec(ExecArgs),
+    /// Start a program as a job
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// A demonstration: a counter in this terminal that goes from node to node
+    #[command(after_help = HOP_EXAMPLES)]
+    Hop(HopArgs),
+    /// The jobs of the cluster
+    #[command(after_help = JOBS_EXAMPLES)]
+    Jobs(JobsArgs),
+    /// Connect this terminal with a job of this node
+    Attach(JobArgs),
+    /// Print what a job of this node has written last
+    Logs(JobArgs),
+    /// Move a job to another node while it runs
+    #[command(after_help = MIGRATE_EXAMPLES)]
+    Migrate(MigrateArgs),
+    /// Save a job to disk while it runs
+    #[command(after_help = checkpoint::CHECKPOINT_EXAMPLES)]
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Begin a saved job again
+    #[command(after_help = checkpoint::RESTART_EXAMPLES)]
+    Restart(checkpoint::RestartArgs),
+    /// What is saved of jobs
+    #[command(after_help = checkpoint::CHECKPOINTS_EXAMPLES)]
+    Checkpoints(checkpoint::CheckpointsArgs),
+    /// Show and change what a process may do and have done to it
+    #[command(after_help = CAPSET_EXAMPLES)]
+    Capset(CapsetArgs),
     /// Send a signal to processes of any node
     #[command(after_help = KILL_EXAMPLES)]
     Kill(KillArgs),
@@ -116,6 +145,35 @@ Examples:
   krg nodes
   krg nodes status -n 2,4-6
   sudo krg nodes add --all
+";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  krg run -- ./simulate --steps 1000000
+  krg run --background --name night -- make all
+  krg run --cap -CAN_MIGRATE -- ./stays-here
+
+The exit code is the program's; 128 and the signal's number if one ended it; 127 or 126 if it could
+not be started.
+";
+
+const CAPSET_EXAMPLES: &str = "\
+A SET is a number (octal after a 0) or names with commas between them; after a + they are added to
+what there is, after a - taken from it. Its owner and root change what a process has, as long as it
+has CHANGE_KERRIGHED_CAP; what it is not permitted any more it never is again.
+
+Names: CHANGE_KERRIGHED_CAP, CAN_MIGRATE, DISTANT_FORK, CHECKPOINTABLE, USE_REMOTE_MEMORY,
+SEE_LOCAL_PROC_STAT.
+
+Examples:
+  krg capset 32769
+  krg capset 32769 --effective -CAN_MIGRATE
+  krg capset -d +SEE_LOCAL_PROC_STAT     of what this shell starts from now on
+
+Exit codes:
+  0  done
+  1  it failed, and nothing was changed: the reason is on standard error
+  2  the command line is wrong
 ";
 
 const KILL_EXAMPLES: &str = "\
@@ -197,6 +255,115 @@ pub struct Rest {
     pub rest: Vec<OsString>,
 }
 
+const HOP_EXAMPLES: &str = "\
+Examples:
+  krg hop
+  krg run -- krg hop --inside      the same, step by step
+
+Keys:
+  1 to 9   to that node
+  h        home
+  Enter    to nodes at random, until a key is pressed
+  q        end
+
+Exit codes:
+  0  it was ended by q
+  1  it could not be started: the reason is on standard error
+  2  the command line is wrong
+";
+
+/// Of `krg hop`.
+#[derive(Args)]
+pub struct HopArgs {
+    /// Do not start a job: this is one
+    #[arg(long)]
+    pub inside: bool,
+}
+
+const JOBS_EXAMPLES: &str = "\
+Examples:
+  krg jobs
+  krg jobs --json | jq '.jobs[] | select(.node != .home)'
+";
+
+const MIGRATE_EXAMPLES: &str = "\
+Examples:
+  krg migrate 32769 3
+  krg migrate 32769 home
+  krg migrate --verbose 32769 2
+  krg migrate --dry-run 32769 2    what is in the way, and how long it would take
+  krg migrate self 2
+
+`self` is the job that the command itself is of: that one moves when the command has ended.
+
+Exit codes:
+  0  it runs there now; with --dry-run: nothing is in the way
+  1  it has not moved, and runs where it was: what was in the way is printed
+  2  the command line is wrong
+";
+
+/// Of `krg jobs`.
+#[derive(Args)]
+pub struct JobsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of commands on one job.
+#[derive(Args)]
+pub struct JobArgs {
+    /// Its number or its name
+    #[arg(value_name = "JOB")]
+    pub job: String,
+}
+
+/// Of `krg migrate`.
+#[derive(Args)]
+pub struct MigrateArgs {
+    /// Move nothing: print what is in the way, or how long it would stand still
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Print how long each phase took
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A process of the job, the job's number, or `self`
+    #[arg(value_name = "PID")]
+    pub pid: String,
+    /// A node's number, or `home`
+    #[arg(value_name = "NODE")]
+    pub node: String,
+}
+
+/// Of `krg capset`.
+#[derive(Args)]
+pub struct CapsetArgs {
+    /// A process of any node, or a job, by its number or its name [default: the one that calls]
+    #[arg(value_name = "PID")]
+    pub process: Option<String>,
+    /// What it has
+    #[arg(short, long, value_name = "SET", allow_hyphen_values = true)]
+    pub effective: Option<String>,
+    /// What it may have
+    #[arg(short, long, value_name = "SET", allow_hyphen_values = true)]
+    pub permitted: Option<String>,
+    /// What its children have
+    #[arg(short = 'd', long, value_name = "SET", allow_hyphen_values = true)]
+    pub inheritable_effective: Option<String>,
+    /// What its children may have
+    #[arg(short, long, value_name = "SET", allow_hyphen_values = true)]
+    pub inheritable_permitted: Option<String>,
+    /// Do not ask before the capability to change capabilities is dropped
+    #[arg(short, long)]
+    pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Of `krg kill`.
 #[derive(Args)]
 pub struct KillArgs {
@@ -220,4 +387,26 @@ pub struct WhereArgs {
     /// The process
     #[arg(value_name = "PID")]
     pub pid: String,
+}
+
+/// Of `krg run`.
+#[derive(Args)]
+pub struct RunArgs {
+    /// What it is called [default: after its program]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// What it may do and have done to it, and its children (krg capset --help)
+    #[arg(long, value_name = "SET", allow_hyphen_values = true)]
+    pub cap: Option<String>,
+    /// Do not wait for it; it goes on without a terminal
+    #[arg(short, long)]
+    pub background: bool,
+    /// The program and its arguments
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "CMD"
+    )]
+    pub command: Vec<OsString>,
 }

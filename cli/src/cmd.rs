@@ -1,10 +1,16 @@
 //! One file per command.
 
+pub mod capset;
+pub mod checkpoint;
 mod cluster;
 mod config;
+mod hop;
+pub mod ipc;
+pub mod jobs;
 mod join;
 pub mod kill;
 pub mod krgadm;
+pub mod krgcr;
 pub mod lab;
 mod meta;
 pub mod mosctl;
@@ -14,6 +20,7 @@ mod nodes;
 pub mod openssi;
 mod papers;
 mod ps;
+mod run;
 pub mod setpe;
 
 use crate::args::{Cli, Command};
@@ -23,14 +30,22 @@ use clap::Parser;
 use std::ffi::OsString;
 
 /// The names that older systems gave these commands, and helpers that mount(8) looks for.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 20] = [
     "krgadm",
+    "krgcapset",
+    "krg_capset",
     "setpe",
     "mosctl",
     "clusternode_num",
     "clusternode_getstate",
     "clustername",
     "where_pid",
+    "migrate",
+    "krgcr-run",
+    "checkpoint",
+    "restart",
+    "ipccheckpoint",
+    "ipcrestart",
     "ssi-start",
     "ssi-stop",
     "mount.krgproc",
@@ -43,6 +58,16 @@ pub fn run(argv: Vec<OsString>) -> Result<u8> {
     match Cli::parse_from(argv).command {
         Command::Ps(args) => ps::run(&args.rest),
         Command::Exec(args) => session::run(args.view, &args.command),
+        Command::Run(args) => run::run(args),
+        Command::Hop(args) => hop::run(&args),
+        Command::Jobs(args) => jobs::jobs(&args),
+        Command::Attach(args) => run::attach(&args.job, false),
+        Command::Logs(args) => run::attach(&args.job, true),
+        Command::Migrate(args) => jobs::migrate(&args),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Command::Restart(args) => checkpoint::restart(&args),
+        Command::Checkpoints(args) => checkpoint::checkpoints(&args),
+        Command::Capset(args) => capset::run(&args),
         Command::Kill(args) => kill::kill(&args),
         Command::Where(args) => kill::place(&args),
         Command::Nodes(args) => nodes::run(args),

@@ -4,6 +4,7 @@
 //! outcome of a command) to a [`Check`]; [`collect`] captures and calls them in order.
 
 mod check;
+mod criu;
 mod daemon;
 mod files;
 mod kernel;
@@ -49,6 +50,7 @@ pub fn collect() -> Vec<Check> {
     checks.extend(trees::checks(user, &mask));
     checks.extend(network::checks(user));
     checks.extend(tools::checks());
+    checks.extend(criu::checks(user));
     checks.extend(machine::checks());
     checks.extend(daemon::checks());
     checks
@@ -87,6 +89,7 @@ mod tests {
             "namespaces",
             "ip",
             "procps",
+            "criu",
             "krgd",
             "view",
             "mfs",

@@ -5,6 +5,7 @@ mod calls;
 use crate::cmd::kill;
 use crate::daemon;
 use anyhow::{Context, Result, bail};
+use krg_sys::caller::effective_uid;
 use krg_sys::mount::{
     bind, make_private_recursive, make_slave_recursive, mountinfo, rbind, umount_detach,
 };
@@ -28,7 +29,7 @@ const COVERS: [(&str, &str); 3] = [
     // sysctl(8) insists on the kernel's own /proc/sys; only pid_max in it is the cluster's.
     (".local/sys", "/proc/sys"),
     ("sys/kernel/pid_max", "/proc/sys/kernel/pid_max"),
-    (".sys/cpu", "/sys/devices/system/cpu"),
+    (".live/.sys/cpu", "/sys/devices/system/cpu"),
 ];
 
 /// Runs a command on the view at `view`, or where krgd has it; returns the exit code.
@@ -159,12 +160,6 @@ impl Asked<'_> {
     }
 }
 
-/// The second number of `Uid:` (proc_pid_status(5)).
-fn effective_uid(status: &str) -> Option<u32> {
-    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    ids.split_whitespace().nth(1)?.parse().ok()
-}
-
 impl calls::View for Asked<'_> {
     fn text(&self, path: &str) -> Option<String> {
         let text = std::fs::read(Path::new("/proc").join(path)).ok()?;
@@ -174,7 +169,7 @@ impl calls::View for Asked<'_> {
     fn signal(&self, pid: u32, signal: i32) -> Result<(), i32> {
         let uid = self.uid().ok_or(libc::EPERM)?;
         // kill(2) has no errno for a node that does not answer.
-        match kill::send(pid, signal, Some(uid)).unwrap_or(libc::EIO) {
+        match kill::send(pid, signal, Some(uid)).map_or(libc::EIO, |reply| reply.errno) {
             0 => Ok(()),
             errno => Err(errno),
         }

@@ -10,6 +10,16 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// A text of somebody else's, without what would drive a terminal.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default().collect::<String>());
+            escaped.unwrap_or_else(|| c.to_string()).chars().collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 /// A moment in Unix seconds, seen from `now_s`: `2027-01-31, in 71 days`.
 pub fn moment(s: u64, now_s: u64) -> String {
     let (year, month, day) = date(s / 86_400);
@@ -20,6 +30,13 @@ pub fn moment(s: u64, now_s: u64) -> String {
         format!("{} ago", far(now_s - s))
     };
     format!("{year:04}-{month:02}-{day:02}, {when}")
+}
+
+/// A moment in Unix seconds, UTC: `2027-01-31 14:05`.
+pub fn minute(s: u64) -> String {
+    let (year, month, day) = date(s / 86_400);
+    let (hour, minute) = (s / 3_600 % 24, s / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}")
 }
 
 /// The Gregorian date of a day counted from 1970-01-01 (H. Hinnant's days-to-civil).
@@ -63,6 +80,7 @@ mod tests {
     fn times() {
         let written = [0, 12_340, 119_900, 300_000, 10_800_000, 7_689_600_000].map(duration);
         assert_eq!(written, ["0.0 s", "12.3 s", "119.9 s", "5 min", "3.0 h", "89 days"]);
+        assert_eq!(minute(1_238_510_040), "2009-03-31 14:34");
         assert_eq!(moment(0, 0), "1970-01-01, in 0.0 s");
         assert_eq!(moment(951_782_400, 951_782_400 + 86_400 * 3), "2000-02-29, 3 days ago");
         assert_eq!(moment(1_798_761_599, 1_798_761_599 - 60), "2026-12-31, in 60.0 s");

@@ -222,19 +222,9 @@ impl Server {
             out.len = 0;
             return Answer::Failed(libc::EINTR);
         }
-        match request.once {
-            true => self.perform_once(session, (id, request), data, out),
-            false => self.perform(session, request, data, out),
+        if !request.once {
+            return self.perform(session, request, data, out);
         }
-    }
-
-    fn perform_once(
-        &self,
-        session: &Session,
-        (id, request): (u64, Request),
-        data: &[u8],
-        out: &mut Out,
-    ) -> Answer {
         let want = match &request.op {
             Op::Open { want, .. } => *want as usize,
             _ => 0,

@@ -11,6 +11,7 @@ mod files;
 mod inodes;
 mod known;
 mod listings;
+mod lock_owners;
 mod news;
 mod opens;
 mod skin;

@@ -75,7 +75,13 @@ fn overlay(lower: &Path, dir: &Path, target: &Path) -> Result<()> {
         option_text(&work)
     );
     // With these two, file handles work on the node's files, as on a disk.
-    let all = [format!("{layers},index=on,nfs_export=on"), format!("{layers},index=on"), layers];
+    // Inode numbers as on one file system: programs that move look at them.
+    let all = [
+        format!("{layers},index=on,nfs_export=on,xino=on"),
+        format!("{layers},index=on,nfs_export=on"),
+        format!("{layers},index=on"),
+        layers,
+    ];
     let mut last = io::Error::from(ErrorKind::Unsupported);
     for options in all {
         match overlay_once_free(target, &options) {
@@ -161,8 +167,12 @@ fn tmpfs(target: &str, options: &str) -> Result<()> {
 fn programs(host: &Path, lab: &Lab) -> Result<()> {
     fs::create_dir_all(PROGRAMS)?;
     fs::create_dir_all("/usr/local/bin")?;
-    for program in ["krg", "krgd", "krg-lab"] {
-        let path = lab.programs.join(program);
+    for program in ["krg", "krgd", "krg-lab", "krg-job-init", "criu"] {
+        let path = match program {
+            // Where the set-up has built it, beside what cargo builds.
+            "criu" => lab.programs.join("../tools/sbin/criu"),
+            program => lab.programs.join(program),
+        };
         let source = host.join(path.strip_prefix("/").unwrap_or(&path));
         let target = Path::new(PROGRAMS).join(program);
         if source.exists() {
@@ -170,7 +180,9 @@ fn programs(host: &Path, lab: &Lab) -> Result<()> {
             mount::bind(&source, &target).with_context(|| path.display().to_string())?;
             mount::make_bind_read_only(&target)?;
         }
-        link(program, &Path::new("/usr/local/bin").join(program))?;
+        if !["criu", "krg-job-init"].contains(&program) {
+            link(program, &Path::new("/usr/local/bin").join(program))?;
+        }
     }
     for name in &lab.old_names {
         let program = if name.starts_with("ssi-st") { "krg-lab" } else { "krg" };

@@ -1,8 +1,10 @@
 //! One life of the daemon: from who this node is to the services of that membership. A node that
 //! joins, leaves or is taken out ends one life and begins another, behind the same doors.
 
+use crate::caps;
 use crate::config::Config;
 use crate::control;
+use crate::jobs::{self, blocks::Places};
 use crate::mounts::{Kind, Mounts};
 use crate::orders;
 use crate::papers::{Papers, RELEASE};
@@ -39,7 +41,7 @@ use krg_types::limits::{CERTIFICATE_BYTES_MAX, GROUP_MAIN, MESSAGE_BYTES_MAX};
 use krg_types::mfs::Patience;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
@@ -114,6 +116,8 @@ impl Doors {
 pub struct Station {
     /// What this node was started with.
     pub config: Config,
+    /// Where that was read.
+    pub config_path: Option<PathBuf>,
     /// Its host name.
     pub hostname: String,
     /// What is agreed.
@@ -130,6 +134,8 @@ pub struct Station {
     pub dial: Arc<dyn Dial>,
     /// Ends or turns this life.
     pub turns: mpsc::Sender<Turn>,
+    /// Mounts of the view that are told of capabilities.
+    pub followers: caps::follow::Followers,
     /// A damaged store was put there.
     pub quarantined: Option<std::path::PathBuf>,
 }
@@ -140,6 +146,7 @@ pub struct Station {
 /// When it cannot begin, or a door is closed from outside.
 pub async fn live(
     config: &Config,
+    config_path: Option<&Path>,
     hostname: &str,
     hide: HidePid,
     doors: &Doors,
@@ -157,6 +164,7 @@ pub async fn live(
     members.set(&known.collect::<Vec<_>>());
     let station = Arc::new(Station {
         config: config.clone(),
+        config_path: config_path.map(Path::to_owned),
         hostname: hostname.to_owned(),
         meta,
         home,
@@ -165,6 +173,7 @@ pub async fn live(
         mounts: mounts.clone(),
         dial,
         turns,
+        followers: caps::follow::Followers::default(),
         quarantined,
     });
     let (tcp, local) = doors.open()?;
@@ -288,6 +297,7 @@ fn work(station: &Arc<Station>, epoch: u64) -> JoinSet<&'static str> {
         mounts.follow(&members).await;
         std::future::pending().await
     });
+    look_after(station, &mut work);
     let meta = station.meta.clone();
     work.spawn(async move {
         // A store that failed once is not to be trusted until it has been opened anew.
@@ -301,6 +311,20 @@ fn work(station: &Arc<Station>, epoch: u64) -> JoinSet<&'static str> {
         std::future::pending().await
     });
     work
+}
+
+/// After jobs and processes that have ended: what is agreed on of them is put away.
+fn look_after(station: &Arc<Station>, work: &mut JoinSet<&'static str>) {
+    let keeps = station.clone();
+    work.spawn(async move {
+        jobs::keeper::run(keeps).await;
+        "jobs"
+    });
+    let ends = caps::collect::run(station.clone());
+    work.spawn(async move {
+        ends.await;
+        "capabilities"
+    });
 }
 
 fn admission_of(station: &Station) -> Admission {
@@ -449,6 +473,12 @@ fn services(station: &Arc<Station>, hide: HidePid, epoch: u64) -> Result<Service
         .add_service(InterceptedService::new(member, tls::members_only))
         .add_service(InterceptedService::new(serve::server(view), tls::members_only))
         .add_service(InterceptedService::new(orders::server(cluster), tls::members_only))
+        .add_service(InterceptedService::new(jobs::service::moves(station), tls::members_only))
+        .add_service(InterceptedService::new(
+            jobs::checkpoint::orders(station),
+            tls::members_only,
+        ))
+        .add_service(InterceptedService::new(caps::service::nodes(station), tls::members_only))
         .add_service(InterceptedService::new(raft, tls::members_only)))
 }
 
@@ -469,7 +499,7 @@ fn processes(station: &Station, hide: HidePid, epoch: u64) -> Result<serve::Serv
     Ok(serve::Service {
         cluster: identity.cluster.into(),
         facts,
-        sampler: Sampler::new(procfs.clone()),
+        sampler: Sampler::new(procfs.clone(), Places(station.config.run_dir.join("jobs"))),
         live: Live::start(procfs).context("cannot start threads")?,
     })
 }
@@ -490,11 +520,16 @@ async fn open_to_commands(
     local: UnixListener,
     last_words: Arc<Notify>,
 ) -> Result<()> {
+    let (jobs, saves) = (jobs::service::commands(&station), jobs::checkpoint::commands(&station));
+    let caps = caps::service::commands(&station);
     let control = ControlServer::new(control::Service(station))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     pool::server()
         .add_service(control)
+        .add_service(jobs)
+        .add_service(saves)
+        .add_service(caps)
         .serve_with_incoming_shutdown(UnixListenerStream::new(local), last_words.notified())
         .await
         .context("the door for commands closed")

@@ -1,10 +1,13 @@
 //! krgd: the daemon of one node.
 
+mod caps;
 mod config;
 mod control;
 mod export;
+mod jobs;
 mod kerrighed;
 mod life;
+mod live_mount;
 mod load;
 mod local_proc;
 mod member_feed;
@@ -87,6 +90,23 @@ enum Command {
     /// Serves this node's files to the others (the same).
     #[command(hide = true)]
     ServeFiles,
+    /// Holds one job, for who is connected on standard input (the same).
+    #[command(hide = true, name = jobs::COMMAND)]
+    Job,
+    /// Holds one that comes from another node (the same).
+    #[command(hide = true, name = jobs::GUEST)]
+    JobGuest,
+    /// Is the first process of one (its holder starts it).
+    #[command(hide = true, name = jobs::INIT)]
+    JobInit {
+        /// Has the specification.
+        asked: i32,
+        /// Hears how it goes.
+        reports: i32,
+        /// Standard input is a terminal of its own.
+        #[arg(long)]
+        terminal: bool,
+    },
     /// Prints the processes of simulated nodes (behind `krg ps --simulate`).
     #[command(hide = true)]
     Simulate {
@@ -109,6 +129,9 @@ Files:
 ";
 
 fn main() -> ExitCode {
+    if let Some(code) = krg_migrate::helper::hooked() {
+        return ExitCode::from(code);
+    }
     let args = Args::parse();
     start_log(&args);
     match run(args) {
@@ -141,6 +164,9 @@ fn run(args: Args) -> anyhow::Result<u8> {
     if let Some(Command::Simulate { nodes }) = args.command {
         return simulate::print(nodes).map(|()| 0);
     }
+    if let Some(Command::JobInit { asked, reports, terminal }) = args.command {
+        return Ok(krg_migrate::helper::first(asked, reports, terminal).map(|()| 0)?);
+    }
     let config = config::Config::load(args.config.as_deref())?;
     if args.check {
         config.check_machine()?;
@@ -155,6 +181,8 @@ fn run(args: Args) -> anyhow::Result<u8> {
         Some(Command::MountNode { path, node, hard }) => {
             mount_node::run(&config, &path, node, Patience::hard(hard)).map(|()| 0)
         }
+        Some(Command::Job) => jobs::hold(&config).map(|()| 0),
+        Some(Command::JobGuest) => jobs::hold_guest(&config, args.config.as_deref()).map(|()| 0),
         Some(Command::ServeFiles) => serve_files::run(&config).map(|()| 0),
         _ => {
             config.check_machine()?;

@@ -19,7 +19,7 @@ pub fn run(config: &Config, at: &Path, patience: Patience) -> Result<()> {
     let session = root::mount(at, nodes, runtime.handle().clone(), socket, patience)?.spawn()?;
     // `umount` of it takes along what is mounted in it.
     let noted = utab::add(mfs::ROOT_SOURCE, at, mfs::ROOT_TYPE);
-    let served = process::serve(runtime, at, || session.join(), async {});
+    let served = process::serve(runtime, &[at], || session.join(), async {});
     if noted.is_ok() && matches!(top_at(at), Ok(None)) {
         let _ = utab::remove(at);
     }

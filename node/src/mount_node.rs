@@ -33,7 +33,7 @@ pub fn run(config: &Config, at: &Path, node: NodeId, patience: Patience) -> Resu
         anyhow::Ok(Source::Remote(route(&fed, node), patience))
     })?;
     let session = node::mount(at, node, source, runtime.handle(), process::threads())?.spawn()?;
-    process::serve(runtime, at, || session.join(), async {})
+    process::serve(runtime, &[at], || session.join(), async {})
 }
 
 /// The way to the node's file server, as long as it is a member.

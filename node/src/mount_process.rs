@@ -20,6 +20,9 @@ use tokio::runtime::Runtime;
 /// Between probes of a node that answers, while nobody may be looking.
 const PROBE_PERIOD: Duration = Duration::from_secs(5);
 
+/// A mount is there within this.
+pub const MOUNT_MAX: Duration = Duration::from_secs(10);
+
 /// Gives this process a name of its own: `pkill krgd` must not take it along. Then a runtime for
 /// what waits: FUSE's own threads give the answers from memory.
 pub fn begin(name: &str) -> Result<Runtime> {
@@ -50,16 +53,18 @@ pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// Says that it is mounted on `at` once `settled` is done, and serves until it is unmounted or
-/// asked to end. `join` waits for the FUSE session.
+/// Says that it is mounted on the first of `places` once `settled` is done, and serves until it is
+/// unmounted or asked to end. `join` waits for its FUSE session. What is mounted on the other places
+/// goes with it.
 pub fn serve(
     runtime: Runtime,
-    at: &Path,
+    places: &[&Path],
     join: impl FnOnce() -> io::Result<()> + Send + 'static,
     settled: impl Future<Output = ()>,
 ) -> Result<()> {
-    let device = || mount::top_at(at).ok().flatten().map(|m| m.device);
-    let own = device();
+    let device = |at: &Path| mount::top_at(at).ok().flatten().map(|m| m.device);
+    let own = places.iter().map(|at| (*at, device(at)));
+    let own: Vec<_> = own.filter(|(_, device)| device.is_some()).collect();
     let served = std::thread::spawn(join);
     runtime.block_on(settled);
     println!("mounted");
@@ -70,7 +75,7 @@ pub fn serve(
                 asked?;
                 // krgd has done it already, unless it is not krgd who asks. What is there by
                 // now may be another's: the /proc that the view covered, or the next view.
-                if own.is_some() && device() == own {
+                for (at, _) in own.iter().filter(|(at, own)| device(at) == *own) {
                     let _ = mount::umount_detach(at);
                 }
                 None

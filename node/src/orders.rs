@@ -6,12 +6,9 @@ use krg_rpc::status::check_caller;
 use krg_rpc::tonic::{self, Request, Response, Status};
 use krg_sys::cred::Caller;
 use krg_sys::process::PidFd;
-use krg_types::limits::GROUPS_MAX;
+use krg_types::limits::{GROUPS_MAX, SIGNAL_NUMBER_MAX};
 use std::io;
 use std::sync::Arc;
-
-/// Signals are numbered up to here (signal(7)).
-const SIGNAL_MAX: i32 = 64;
 
 /// The service.
 pub struct Orders {
@@ -47,7 +44,7 @@ pub async fn signal(ask: wire::SignalRequest) -> i32 {
 fn send(ask: wire::SignalRequest) -> io::Result<()> {
     let wire::SignalRequest { pid, start_ticks, signal, uid, gid, groups, .. } = ask;
     let errno = |number| Err(io::Error::from_raw_os_error(number));
-    if !(0..=SIGNAL_MAX).contains(&signal) || groups.len() > GROUPS_MAX {
+    if !(0..=SIGNAL_NUMBER_MAX).contains(&signal) || groups.len() > GROUPS_MAX {
         return errno(libc::EINVAL);
     }
     // 0 and what looks negative mean groups of processes to kill(2), here nobody.

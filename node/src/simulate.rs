@@ -10,7 +10,7 @@ use krg_procview::gather::Gather;
 use krg_procview::inode::{Item, ROOT, Who};
 use krg_procview::live::Live;
 use krg_procview::render::stat;
-use krg_procview::sample::Sampler;
+use krg_procview::sample::{NoJobs, Sampler};
 use krg_procview::serve;
 use krg_rpc::dial::Plain;
 use krg_rpc::peers::Peers;
@@ -79,7 +79,7 @@ async fn node(id: NodeId, procfs: Arc<Procfs>) -> Result<SocketAddr> {
         page_size: page_size(),
         ..NodeFacts::default()
     };
-    let sampler = Sampler::new(procfs.clone());
+    let sampler = Sampler::new(procfs.clone(), NoJobs);
     let view =
         serve::Service { cluster: cluster.clone(), facts, sampler, live: Live::start(procfs)? };
     let identity = Service {

@@ -60,9 +60,18 @@ async fn serve(config: Config, config_path: Option<PathBuf>) -> Result<u8> {
 
     let hide = HidePid::of_this_machine();
     local_proc::mount(&run_dir, hide)?;
+    let jobs = crate::jobs::serve(
+        crate::jobs::door(&run_dir)?,
+        run_dir.join("jobs"),
+        config_path.clone(),
+    );
+    let jobs = tokio::spawn(jobs);
     let ended = lives(&config, config_path.as_deref(), &hostname, hide, &doors).await;
+    jobs.abort();
+    let _ = std::fs::remove_file(run_dir.join("jobs.sock"));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     local_proc::unmount(&run_dir);
+    crate::live_mount::clear(&run_dir);
     let _ = std::fs::remove_file(&socket);
     let _ = std::fs::remove_dir(run_dir.join("mounts"));
     ended
@@ -80,7 +89,8 @@ async fn lives(
         let papers = papers::take_up(config, hostname).await?;
         let stamp = stamp(config, papers.home.identity().member)?;
         let mounts = Mounts::new(&config.run_dir, config_path.map(Path::to_owned), stamp)?;
-        let end = life::live(config, hostname, hide, doors, mounts.clone(), papers).await;
+        let end =
+            life::live(config, config_path, hostname, hide, doors, mounts.clone(), papers).await;
         // A mount shows one membership's view. The next life makes its own.
         mounts.stop().await;
         match end? {

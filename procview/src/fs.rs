@@ -4,10 +4,13 @@
 //! for it, with a deadline.
 
 pub mod cpu;
+mod held;
 mod list;
 mod live;
 mod lookup;
+mod moving;
 mod names;
+mod placed;
 mod process;
 mod text;
 
@@ -15,19 +18,18 @@ use crate::error::ViewError;
 use crate::gather::Gather;
 use crate::inode::{Fixed, Item, NodeFile, Who};
 use crate::merge;
-use crate::render::Place;
 use crate::store::NodeView;
-use krg_rpc::peers::Peer;
 use krg_sys::caller::Asker;
 use krg_sys::clock::{boot_ns, wall_ns};
 use krg_sys::procfs::Procfs;
 use krg_types::file::PidFileKind;
-use krg_types::{NodeId, PidFile, SystemFile};
+use krg_types::{PidFile, SystemFile};
 use live::Recent;
 use names::Names;
+use placed::{Cluster, Placed};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A list of processes is taken after it was asked for: whoever starts one and then looks sees it.
 const LIST_MAX_AGE: Duration = Duration::ZERO;
@@ -43,9 +45,31 @@ pub struct Fs {
     procfs: Arc<Procfs>,
     names: Names,
     recent: Recent,
+    placed: Placed,
     local: PathBuf,
+    /// The root of the mount that is asked each time; where `fs` is only that, there is none.
+    live: Option<PathBuf>,
+    /// Where this node's daemon takes orders, if there is one.
+    daemon: Option<PathBuf>,
+    sight: Option<Arc<dyn Sight>>,
     /// Shown as the time of everything.
     since_ns: u64,
+    begun: Instant,
+}
+
+/// Whole-system files that some processes see as their own node has them.
+const OWN: [SystemFile; 5] = [
+    SystemFile::Stat,
+    SystemFile::Meminfo,
+    SystemFile::Cpuinfo,
+    SystemFile::Loadavg,
+    SystemFile::Uptime,
+];
+
+/// Who sees what.
+pub trait Sight: Send + Sync + 'static {
+    /// Are this node's own numbers shown to this process in place of the cluster's?
+    fn is_local(&self, asker: &Asker) -> bool;
 }
 
 /// What kind of thing a name is.
@@ -72,6 +96,16 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Bytes of a text that is held; of all else as in procfs, where the size of a text is known
+    /// when it is read.
+    pub size: u64,
+}
+
+impl Attr {
+    /// A link in its place.
+    pub fn as_link(self) -> Attr {
+        Attr { kind: Kind::Link, perm: 0o777, ..self }
+    }
 }
 
 /// One name of a directory.
@@ -83,39 +117,46 @@ pub struct Named {
     pub attr: Attr,
 }
 
-/// The nodes shown now, with how their numbers map to the cluster's.
-pub(crate) struct Cluster {
-    nodes: Vec<(Peer, Arc<NodeView>, u32)>,
-    /// The largest boot clock offset: the node that booted first.
-    first_boot_ns: i64,
-}
-
-impl Cluster {
-    fn cpus(&self) -> u32 {
-        self.nodes.last().map_or(0, |(_, view, base)| base + view.facts.cpus)
-    }
-
-    fn place(&self, node: NodeId) -> Option<(Place, &Arc<NodeView>)> {
-        let (peer, view, cpu_base) = self.nodes.iter().find(|(p, ..)| p.id == node)?;
-        let behind = self.first_boot_ns.saturating_sub(offset_ns(peer));
-        let ticks = u128::from(view.facts.ticks_per_s) * u128::from(behind.unsigned_abs());
-        let start_shift_ticks = u64::try_from(ticks / 1_000_000_000).unwrap_or(0);
-        Some((Place { node, cpu_base: *cpu_base, start_shift_ticks }, view))
-    }
-}
-
-fn offset_ns(peer: &Peer) -> i64 {
-    peer.boot_offset_ns.map_or(0, |o| o.middle_ns)
-}
-
 impl Fs {
     /// A tree over these values. `procfs` is this node's own /proc, and mounted at `local` for
     /// the links that lead to it.
     pub fn new(gather: Arc<Gather>, procfs: Arc<Procfs>, local: &Path) -> Fs {
         let names = Names::default();
         let since_ns = wall_ns();
-        let (recent, local) = (Recent::default(), local.to_owned());
-        Fs { gather, procfs, names, recent, local, since_ns }
+        let (recent, placed, local) = (Recent::default(), Placed::default(), local.to_owned());
+        let (live, daemon, sight) = (None, None, None);
+        let begun = Instant::now();
+        Fs { gather, procfs, names, recent, placed, local, live, daemon, sight, since_ns, begun }
+    }
+
+    /// With a mount of its own for what must be live, at `at`.
+    pub fn with_live(self, at: PathBuf) -> Fs {
+        Fs { live: Some(at), ..self }
+    }
+
+    /// Where that is.
+    pub fn live_root(&self) -> Option<&Path> {
+        self.live.as_deref()
+    }
+
+    /// Since this tree was made, ms.
+    pub fn now_ms(&self) -> u32 {
+        (self.begun.elapsed().as_millis() & u128::from(u32::MAX)) as u32
+    }
+
+    /// What the nodes are doing.
+    pub fn gather(&self) -> &Arc<Gather> {
+        &self.gather
+    }
+
+    /// With a daemon that knows of jobs, and moves them.
+    pub fn with_daemon(self, socket: PathBuf) -> Fs {
+        Fs { daemon: Some(socket), ..self }
+    }
+
+    /// With somebody who knows who sees only this node's numbers.
+    pub fn with_sight(self, sight: Arc<dyn Sight>) -> Fs {
+        Fs { sight: Some(sight), ..self }
     }
 
     /// Does the asker no longer want an answer?
@@ -123,21 +164,23 @@ impl Fs {
         asker.is_interrupted(&self.procfs)
     }
 
+    /// What this asker is shown when it reads something.
+    fn seen(&self, item: Item, asker: &Asker) -> Item {
+        match (item, &self.sight) {
+            (Item::System(file), Some(sight)) if OWN.contains(&file) && sight.is_local(asker) => {
+                Item::NodeFile(self.gather.own(), NodeFile::System(file))
+            }
+            _ => item,
+        }
+    }
+
     /// The wall-clock time shown as the time of everything, ns since 1970.
     pub fn since_ns(&self) -> u64 {
         self.since_ns
     }
 
-    pub(crate) fn cluster(&self) -> Cluster {
-        let mut cpu_base = 0;
-        let nodes = self.gather.shown().into_iter().map(|(peer, view)| {
-            let base = cpu_base;
-            cpu_base += view.facts.cpus;
-            (peer, view, base)
-        });
-        let nodes: Vec<_> = nodes.collect();
-        let first_boot_ns = nodes.iter().map(|(p, ..)| offset_ns(p)).max().unwrap_or(0);
-        Cluster { nodes, first_boot_ns }
+    pub(crate) fn cluster(&self) -> Arc<Cluster> {
+        self.placed.cluster(&self.gather)
     }
 
     fn cluster_facts(&self, cluster: &Cluster) -> merge::Facts {
@@ -153,7 +196,7 @@ impl Fs {
     /// ENOENT or ESRCH for what is no longer there.
     pub fn attr(&self, item: Item) -> Result<Attr, ViewError> {
         let (kind, perm) = shape(item);
-        let mut attr = Attr { item, kind, perm, uid: 0, gid: 0 };
+        let mut attr = Attr { item, kind, perm, uid: 0, gid: 0, size: 0 };
         let (node, who) = match item {
             Item::Process(who) | Item::PidFile(who, _) => match who {
                 Who::Root => return Ok(attr),
@@ -163,6 +206,9 @@ impl Fs {
                 // A thread that is not its group's leader has no row of its own.
                 let (uid, gid) = self.owner_of(pid).unwrap_or((0, 0));
                 return Ok(Attr { uid, gid, ..attr });
+            }
+            Item::Held(pid, start, place, _) => {
+                return self.held_attr(item, (pid, start, place));
             }
             _ => return Ok(attr),
         };
@@ -195,9 +241,11 @@ fn shape(item: Item) -> (Kind, u16) {
     };
     match item {
         Item::Fixed(f) => match f {
-            Fixed::SelfLink | Fixed::ThreadSelf | Fixed::NodesSelf | Fixed::Local => {
-                (Kind::Link, 0o777)
-            }
+            Fixed::SelfLink
+            | Fixed::ThreadSelf
+            | Fixed::NodesSelf
+            | Fixed::Local
+            | Fixed::Live => (Kind::Link, 0o777),
             Fixed::Nrnodes | Fixed::PidMax | Fixed::Server | Fixed::Settled => {
                 (Kind::File, 0o444)
             }
@@ -208,7 +256,8 @@ fn shape(item: Item) -> (Kind, u16) {
         | Item::ClusterFile(_)
         | Item::MosixFile(..)
         | Item::CpuList(_)
-        | Item::CpuFile(..) => (Kind::File, 0o444),
+        | Item::CpuFile(..)
+        | Item::Held(..) => (Kind::File, 0o444),
         Item::NodeDir(_)
         | Item::MosixDir(_)
         | Item::CpuDir(_)

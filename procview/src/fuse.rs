@@ -6,21 +6,28 @@
 
 mod handle;
 mod mount;
+mod notify;
 
-pub use mount::mount;
+pub use mount::{FS_TYPE_LIVE, mount};
+pub use notify::keep_in_step;
 
 use crate::error::ViewError;
 use crate::fs::{Attr, Fs, Kind};
-use crate::inode::Item;
+use crate::inode::{Item, Who};
+use crate::news::News;
+use crate::numbers::home_of;
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 use handle::{Handles, OpenDir, OpenFile};
 use krg_rpc::answer::{Limit, answer};
 use krg_sys::caller::Asker;
 use krg_sys::feature::Feature;
+use krg_types::file::PidFileKind;
+use krg_types::{GlobalPid, PidFile};
 use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
@@ -31,10 +38,16 @@ use tokio::runtime::Handle;
 
 /// The kernel may use an answer about a name for so long; whoever opens it is told if it ended.
 const TTL: Duration = Duration::from_millis(500);
-/// A name that cannot appear: which names a process's directory has is fixed.
+/// A name that cannot appear: which names a process's directory has is fixed. And one that always
+/// is what it is, or of which the kernel is told when it no longer is.
 const NEVER_TTL: Duration = Duration::from_secs(3_600);
+/// A process's directory where its texts are held. Every list of them renews it; who looks at one
+/// of them alone asks as often, and so is known to look.
+const PROCESS_TTL: Duration = Duration::from_secs(1);
 /// No request behind a view takes longer.
 const LIMIT: Limit = Limit { after: Duration::from_millis(950), errno: libc::EHOSTDOWN };
+/// Who sends a job elsewhere waits until it is there.
+const ORDER_LIMIT: Limit = Limit { after: Duration::from_secs(130), errno: libc::ETIMEDOUT };
 /// Requests the kernel may have waiting in the background (RELEASE is one).
 const MAX_BACKGROUND: u16 = 256;
 
@@ -43,15 +56,32 @@ pub struct View {
     fs: Arc<Fs>,
     handles: Arc<Handles>,
     runtime: Handle,
+    /// Does the kernel open files without asking, and keep what it has read?
+    held: bool,
 }
 
 impl View {
     /// A skin over `fs`; what waits, waits on `runtime`.
     pub fn new(fs: Arc<Fs>, runtime: Handle) -> View {
-        View { fs, handles: Arc::default(), runtime }
+        View { fs, handles: Arc::default(), runtime, held: false }
+    }
+
+    /// The same where the kernel opens files without asking and keeps what it has read, for a tree
+    /// with a mount of its own for what must be live.
+    pub fn held(fs: Arc<Fs>, runtime: Handle) -> View {
+        View { held: true, ..View::new(fs, runtime) }
     }
 
     fn answer<T, F, R>(&self, asker: Asker, work: F, reply: R)
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ViewError>> + Send + 'static,
+        R: FnOnce(Result<T, Errno>) + Send + 'static,
+    {
+        self.answer_within(LIMIT, asker, work, reply);
+    }
+
+    fn answer_within<T, F, R>(&self, limit: Limit, asker: Asker, work: F, reply: R)
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ViewError>> + Send + 'static,
@@ -61,11 +91,46 @@ impl View {
         let interrupted = move || fs.is_interrupted(&asker);
         let work = async { work.await.map_err(|e| e.errno()) };
         let reply = |result: Result<T, i32>| reply(result.map_err(Errno::from_i32));
-        answer(&self.runtime, LIMIT, work, interrupted, reply);
+        answer(&self.runtime, limit, work, interrupted, reply);
     }
 
     fn file_attr(&self, attr: &Attr) -> FileAttr {
         file_attr(attr, self.fs.since_ns())
+    }
+
+    /// As this mount has it.
+    fn shown(&self, attr: Attr) -> Attr {
+        if self.held { self.fs.held(attr) } else { attr }
+    }
+
+    /// A page that the kernel will keep.
+    fn read_held(
+        &self,
+        asker: Asker,
+        ino: INodeNo,
+        (offset, size): (u64, u32),
+        reply: ReplyData,
+    ) {
+        let fs = self.fs.clone();
+        let work = async move {
+            let Item::Held(pid, start, place, version) = item(ino)? else {
+                return Err(ViewError::WrongKind);
+            };
+            fs.fresh(pid).await;
+            let (text, former) = fs.held_text((pid, start, place, version))?;
+            if former && let Some(teller) = fs.gather().teller() {
+                teller.tell(News::Former(ino.0));
+            }
+            Ok(text)
+        };
+        self.answer(asker, work, move |result| match result {
+            Ok(text) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+                let end = start.saturating_add(size as usize).min(text.len());
+                reply.data(&text[start..end]);
+            }
+            Err(e) => reply.error(e),
+        });
     }
 }
 
@@ -73,9 +138,8 @@ fn file_attr(attr: &Attr, since_ns: u64) -> FileAttr {
     let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(since_ns);
     FileAttr {
         ino: INodeNo(attr.item.ino()),
-        // As in procfs: the size of a text is known when it is read.
-        size: 0,
-        blocks: 0,
+        size: attr.size,
+        blocks: attr.size.div_ceil(512),
         atime: time,
         mtime: time,
         ctime: time,
@@ -107,6 +171,36 @@ fn item(ino: INodeNo) -> Result<Item, ViewError> {
     Item::from_ino(ino.0).ok_or(ViewError::NoEntry)
 }
 
+/// How long a name stands for what it was found to stand for.
+fn name_ttl(name: &OsStr, attr: &Attr, held: bool) -> Duration {
+    match attr.item {
+        // A number that a process keeps when it goes to another node names something else then.
+        Item::Process(_) => {
+            let number = name.to_str().and_then(|name| name.parse().ok());
+            let moves = number.is_some_and(|number| home_of(number).is_some());
+            if moves {
+                Duration::ZERO
+            } else if held {
+                PROCESS_TTL
+            } else {
+                TTL
+            }
+        }
+        Item::Held(..) | Item::System(_) | Item::NodeFile(..) | Item::MosixFile(..) => NEVER_TTL,
+        // A link in a process's directory to its like in the mount that is asked each time.
+        Item::PidFile(_, file) if held && file.kind() == PidFileKind::Text => NEVER_TTL,
+        _ => TTL,
+    }
+}
+
+/// The directory's process, if its texts are held.
+fn process_of(dir: Item) -> Option<GlobalPid> {
+    match dir {
+        Item::Process(Who::Process(pid, _)) => Some(pid),
+        _ => None,
+    }
+}
+
 /// Which names this directory has can never change.
 fn names_are_fixed(dir: Item) -> bool {
     matches!(dir, Item::Process(_) | Item::Task(..) | Item::NodeDir(_) | Item::MosixDir(_))
@@ -129,12 +223,23 @@ impl Filesystem for View {
         let (fs, asker) = (self.fs.clone(), asker(req));
         let (since, name) = (self.fs.since_ns(), name.to_owned());
         let fixed = Item::from_ino(parent.0).is_some_and(names_are_fixed);
+        let wanted = name.clone();
+        let held = self.held;
         let work = async move {
-            let name = name.to_str().ok_or(ViewError::NoEntry)?;
-            fs.lookup(item(parent)?, name, &asker).await
+            let (name, parent) = (wanted.to_str().ok_or(ViewError::NoEntry)?, item(parent)?);
+            if !held {
+                return fs.lookup(parent, name, &asker).await;
+            }
+            if let Some(pid) = process_of(parent) {
+                fs.fresh(pid).await;
+            }
+            Ok(fs.held(fs.lookup(parent, name, &asker).await?))
         };
         self.answer(asker, work, move |result| match result {
-            Ok(attr) => reply.entry(&TTL, &file_attr(&attr, since), Generation(0)),
+            Ok(attr) => {
+                let ttl = name_ttl(&name, &attr, held);
+                reply.entry(&ttl, &file_attr(&attr, since), Generation(0));
+            }
             // Inode 0 tells the kernel to remember that there is no such name.
             Err(e) if i32::from(e) == libc::ENOENT && fixed => {
                 reply.entry(&NEVER_TTL, &nothing(), Generation(0));
@@ -144,7 +249,13 @@ impl Filesystem for View {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let attr = catch_unwind(AssertUnwindSafe(|| item(ino).and_then(|i| self.fs.attr(i))));
+        let attr = catch_unwind(AssertUnwindSafe(|| {
+            let attr = self.fs.attr(item(ino)?)?;
+            // What is not held was shown as a link, and stays one under this number.
+            let is_link =
+                self.held && attr.kind == Kind::File && !matches!(attr.item, Item::Held(..));
+            Ok::<_, ViewError>(if is_link { attr.as_link() } else { attr })
+        }));
         match attr {
             Ok(Ok(attr)) => reply.attr(&TTL, &self.file_attr(&attr)),
             Ok(Err(e)) => reply.error(Errno::from_i32(e.errno())),
@@ -154,7 +265,14 @@ impl Filesystem for View {
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let (fs, asker) = (self.fs.clone(), asker(req));
-        let work = async move { fs.link(item(ino)?, &asker).await };
+        let held = self.held;
+        let work = async move {
+            let item = item(ino)?;
+            if held && let Some(path) = fs.live_path(item) {
+                return Ok(path);
+            }
+            fs.link(item, &asker).await
+        };
         self.answer(asker, work, move |result| match result {
             Ok(link) => reply.data(&link),
             Err(e) => reply.error(e),
@@ -162,13 +280,23 @@ impl Filesystem for View {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.held {
+            // From now on the kernel opens files of this mount without asking.
+            return reply.error(Errno::ENOSYS);
+        }
         let (fs, handles, asker) = (self.fs.clone(), self.handles.clone(), asker(req));
         let writes = flags.0 & libc::O_ACCMODE != libc::O_RDONLY;
         let work = async move {
-            if writes {
-                return Err(ViewError::ReadOnly);
-            }
             let item = item(ino)?;
+            if writes {
+                let is_order = matches!(item, Item::PidFile(_, PidFile::Goto));
+                let error = || Err(ViewError::ReadOnly);
+                return if is_order {
+                    handles.add_file(OpenFile::new(item, vec![]))
+                } else {
+                    error()
+                };
+            }
             let text = fs.text(item, &asker).await?;
             handles.add_file(OpenFile::new(item, text))
         };
@@ -183,7 +311,7 @@ impl Filesystem for View {
     fn read(
         &self,
         req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -191,6 +319,9 @@ impl Filesystem for View {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if self.held {
+            return self.read_held(asker(req), ino, (offset, size), reply);
+        }
         let Some(file) = self.handles.file(fh.0) else {
             return reply.error(Errno::EBADF);
         };
@@ -206,6 +337,54 @@ impl Filesystem for View {
             Ok(text) => reply.data(text.from(offset, size)),
             Err(e) => reply.error(e),
         });
+    }
+
+    fn write(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let (fs, asker, data) = (self.fs.clone(), asker(req), data.to_vec());
+        let written = u32::try_from(data.len()).unwrap_or(0);
+        let work = async move { fs.write(item(ino)?, &data, &asker).await };
+        self.answer_within(ORDER_LIMIT, asker, work, move |result| match result {
+            Ok(()) => reply.written(written),
+            Err(e) => reply.error(e),
+        });
+    }
+
+    /// A shell that writes to a file makes it empty first.
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let order = item(ino).ok().filter(|i| matches!(i, Item::PidFile(_, PidFile::Goto)));
+        match order.filter(|_| size == Some(0)).map(|item| self.fs.attr(item)) {
+            Some(Ok(attr)) => reply.attr(&TTL, &self.file_attr(&attr)),
+            Some(Err(e)) => reply.error(Errno::from_i32(e.errno())),
+            None => reply.error(Errno::EPERM),
+        }
     }
 
     fn release(
@@ -259,7 +438,10 @@ impl Filesystem for View {
         };
         for (next, name) in dir.from(offset) {
             let (number, kind, text) = match name {
-                Ok(named) => (named.attr.item.ino(), named.attr.kind, named.name.as_str()),
+                Ok(named) => {
+                    let attr = self.shown(named.attr);
+                    (attr.item.ino(), attr.kind, named.name.as_str())
+                }
                 Err(dots) => (ino.0, Kind::Dir, dots),
             };
             if reply.add(INodeNo(number), next, file_type(kind), text) {
@@ -283,8 +465,10 @@ impl Filesystem for View {
         for (next, name) in dir.from(offset) {
             let full = match name {
                 Ok(named) => {
-                    let attr = self.file_attr(&named.attr);
-                    reply.add(attr.ino, next, &named.name, &TTL, &attr, Generation(0))
+                    let shown = self.shown(named.attr);
+                    let ttl = name_ttl(OsStr::new(&named.name), &shown, self.held);
+                    let attr = self.file_attr(&shown);
+                    reply.add(attr.ino, next, &named.name, &ttl, &attr, Generation(0))
                 }
                 Err(dots) => {
                     let mut attr = nothing();

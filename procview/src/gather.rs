@@ -4,31 +4,35 @@
 //! that misses a deadline fails fast until a probe finds it again: readers then get its last
 //! known values at once.
 
+mod follow;
+
 use crate::error::ViewError;
+use crate::news::Teller;
 use crate::store::NodeView;
 use arc_swap::ArcSwap;
+use follow::{Ask, Link, follow};
 use krg_rpc::peers::{Peer, Peers};
 use krg_rpc::proto::proc as wire;
 use krg_rpc::proto::proc::proc_view_client::ProcViewClient;
 use krg_rpc::status::RpcError;
-use krg_rpc::tonic::Streaming;
 use krg_rpc::tonic::transport::Channel;
 use krg_sys::clock::boot_ns;
 use krg_types::limits::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION, WANTS_WAITING_MAX};
 use krg_types::{NodeId, SystemFile};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::timeout;
 
 /// A node that owes an answer and says nothing for so long has missed its deadline.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
 /// A reader waits so long for samples, then takes what there is.
 const READER_WAITS_MAX: Duration = Duration::from_millis(800);
-/// A subscription nobody used for so long is ended: no viewer, no work.
-const IDLE_MAX: Duration = Duration::from_secs(10);
+/// The texts of processes are at most this old while somebody looks: the period of samples, and
+/// what one may take to come.
+pub const TEXTS_MAX_AGE: Duration = Duration::from_millis(1_500);
 /// A stamp so far ahead of its node's clock, ns, is from before that node was booted again. Less
 /// than that is how far two clocks run apart between probes.
 const AHEAD_MAX_NS: i128 = 1_000_000_000;
@@ -41,19 +45,10 @@ pub struct Gather {
     forget_after: Duration,
     /// Counts nodes as they are met.
     met: watch::Sender<u64>,
-}
-
-struct Link {
-    view: Arc<ArcSwap<NodeView>>,
-    asks: mpsc::Sender<Ask>,
-}
-
-/// A reader wants something no older than this.
-struct Ask {
-    procs: bool,
-    files: u64,
-    max_age: Duration,
-    done: oneshot::Sender<()>,
+    /// Who is told of changes, if somebody is.
+    teller: Arc<OnceLock<Arc<Teller>>>,
+    /// Counts the changes of views.
+    edition: Arc<AtomicU64>,
 }
 
 /// How a node stands with this viewer.
@@ -82,10 +77,26 @@ impl Gather {
     /// Starts a task for every peer on the current runtime, and for those who join later.
     pub fn start(peers: Arc<dyn Peers>, forget_after: Duration) -> Arc<Gather> {
         let (links, met) = (ArcSwap::default(), watch::Sender::new(0));
-        let gather = Arc::new(Gather { peers, links, forget_after, met });
+        let (teller, edition) = (Arc::default(), Arc::default());
+        let gather = Arc::new(Gather { peers, links, forget_after, met, teller, edition });
         gather.relink();
         tokio::spawn(gather.clone().greet());
         gather
+    }
+
+    /// From now on tells of every change. There is one who is told.
+    pub fn tell(&self, teller: Arc<Teller>) {
+        let _ = self.teller.set(teller);
+    }
+
+    /// Another number whenever a view has changed.
+    pub fn edition(&self) -> u64 {
+        self.edition.load(Ordering::SeqCst)
+    }
+
+    /// Who is told of changes.
+    pub fn teller(&self) -> Option<&Arc<Teller>> {
+        self.teller.get()
     }
 
     /// One link for every peer, and none for who is no peer any more.
@@ -97,9 +108,9 @@ impl Gather {
         }
         let link = |id: NodeId| {
             let (asks, queue) = mpsc::channel(WANTS_WAITING_MAX);
-            let view = Arc::new(ArcSwap::from_pointee(NodeView::new(id)));
-            tokio::spawn(follow(self.peers.clone(), id, view.clone(), queue));
-            Arc::new(Link { view, asks })
+            let link = Arc::new(Link::new(id, asks, self.teller.clone(), self.edition.clone()));
+            tokio::spawn(follow(self.peers.clone(), id, link.clone(), queue));
+            link
         };
         let kept = |id: NodeId| old.get(&id).cloned().unwrap_or_else(|| link(id));
         self.links.store(Arc::new(all.iter().map(|peer| (peer.id, kept(peer.id))).collect()));
@@ -160,6 +171,11 @@ impl Gather {
         self.links.load().get(&node).map(|l| l.view.load_full())
     }
 
+    /// The same before its last change.
+    pub fn view_before(&self, node: NodeId) -> Option<Arc<NodeView>> {
+        self.links.load().get(&node).map(|l| l.before.load_full())
+    }
+
     /// How a node stands.
     pub fn standing(&self, node: NodeId) -> Standing {
         match self.peers.get(node) {
@@ -207,7 +223,9 @@ impl Gather {
     /// What of a request a node's values are too old for.
     fn missing(&self, peer: &Peer, procs: bool, files: u64, max_age: Duration) -> (bool, u64) {
         let Some(view) = self.view(peer.id) else { return (false, 0) };
-        let procs = procs && !self.is_young(peer, view.procs_stamp_ns, max_age);
+        let procs = procs
+            && !(self.is_young(peer, view.list_stamp_ns, max_age)
+                && self.is_young(peer, view.procs_stamp_ns, TEXTS_MAX_AGE));
         let old = SystemFile::ALL.into_iter().filter(|f| {
             let stamp = view.files[f.id() as usize].stamp_ns;
             files & f.bit() != 0 && !self.is_young(peer, stamp, max_age)
@@ -215,8 +233,25 @@ impl Gather {
         (procs, old.fold(0, |bits, f| bits | f.bit()))
     }
 
+    /// As `refresh`, and that the kernel no longer keeps what was there before. Not for what the
+    /// kernel asks while it holds a process's directory: it must let it go to be told.
+    pub async fn refresh_told(
+        &self,
+        only: Option<NodeId>,
+        procs: bool,
+        files: u64,
+        max_age: Duration,
+    ) {
+        self.refresh(only, procs, files, max_age).await;
+        if let Some(teller) = self.teller() {
+            teller.caught_up().await;
+        }
+    }
+
     /// Sees to it that values are no older than `max_age`, of all nodes or of one, where the
-    /// nodes answer in time; the others keep their last known ones.
+    /// nodes answer in time; the others keep their last known ones. Of processes it is the age of
+    /// their list; their texts are sampled once a second from then on, until nobody has asked for
+    /// a while.
     pub async fn refresh(
         &self,
         only: Option<NodeId>,
@@ -231,13 +266,17 @@ impl Gather {
             None => self.peers.all(),
         };
         for peer in peers.into_iter().filter(|p| p.up) {
+            let Some(link) = self.links.load().get(&peer.id).cloned() else { continue };
+            if procs {
+                link.look();
+            }
             let (procs, files) = self.missing(&peer, procs, files, max_age);
             if !procs && files == 0 {
                 continue;
             }
-            let Some(link) = self.links.load().get(&peer.id).cloned() else { continue };
             let (done, answered) = oneshot::channel();
-            if link.asks.try_send(Ask { procs, files, max_age, done }).is_ok() {
+            let ask = Ask { procs, files, max_age, texts_max_age: TEXTS_MAX_AGE, done };
+            if link.asks.try_send(ask).is_ok() {
                 waiting.push(answered);
             }
         }
@@ -288,146 +327,4 @@ impl Gather {
 
 fn client(channel: Channel) -> ProcViewClient<Channel> {
     ProcViewClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
-}
-
-/// Serves the readers' asks of one node: subscribes when the first comes, and again after a
-/// failure when the next comes.
-async fn follow(
-    peers: Arc<dyn Peers>,
-    node: NodeId,
-    view: Arc<ArcSwap<NodeView>>,
-    mut asks: mpsc::Receiver<Ask>,
-) {
-    while let Some(first) = asks.recv().await {
-        let Some(peer) = peers.get(node).filter(|p| p.up) else { continue };
-        let subscription = Subscription {
-            node,
-            cluster: peers.cluster(),
-            view: &view,
-            // A new stream starts from nothing; readers keep the old values until it is whole.
-            next: NodeView::new(node),
-            waiting: BTreeMap::new(),
-            last_id: 0,
-            heard: Instant::now(),
-        };
-        if let Err(e) = subscription.run(peer.channel, first, &mut asks).await {
-            tracing::debug!(node = %node, error = %e, "subscription ended");
-            peers.failed(node, &e.to_string());
-        }
-    }
-}
-
-struct Subscription<'a> {
-    node: NodeId,
-    cluster: Arc<str>,
-    view: &'a ArcSwap<NodeView>,
-    next: NodeView,
-    waiting: BTreeMap<u64, oneshot::Sender<()>>,
-    last_id: u64,
-    /// When the node was last heard of on this stream.
-    heard: Instant,
-}
-
-impl Subscription<'_> {
-    async fn run(
-        mut self,
-        channel: Channel,
-        first: Ask,
-        asks: &mut mpsc::Receiver<Ask>,
-    ) -> Result<(), RpcError> {
-        let (wants, rx) = mpsc::channel(WANTS_WAITING_MAX);
-        self.ask(first, &wants);
-        let mut client = client(channel);
-        let open = timeout(SILENCE_MAX, client.watch(ReceiverStream::new(rx))).await;
-        let mut frames = open
-            .map_err(|_| self.silent())?
-            .map_err(|status| RpcError::from_status(self.node, &status))?
-            .into_inner();
-        self.heard = Instant::now();
-        loop {
-            let waits = !self.waiting.is_empty();
-            let until = self.heard + if waits { SILENCE_MAX } else { IDLE_MAX };
-            tokio::select! {
-                ask = asks.recv() => match ask {
-                    Some(ask) => self.ask(ask, &wants),
-                    None => return Ok(()),
-                },
-                frame = frames.message() => self.take(frame)?,
-                () = sleep_until(until) => match waits {
-                    true => self.last_look(&mut frames).await?,
-                    false => return Ok(()),
-                },
-            }
-        }
-    }
-
-    fn silent(&self) -> RpcError {
-        let ms = u64::try_from(SILENCE_MAX.as_millis()).unwrap_or(0);
-        RpcError::deadline(self.node, ms)
-    }
-
-    /// The deadline has passed by our clock; if we were the ones who slept (stopped, or
-    /// starved of the processor), the answer may be here already.
-    async fn last_look(&mut self, frames: &mut Streaming<wire::Frame>) -> Result<(), RpcError> {
-        match timeout(Duration::from_millis(1), frames.message()).await {
-            Ok(frame) => self.take(frame),
-            Err(_) => Err(self.silent()),
-        }
-    }
-
-    fn ask(&mut self, ask: Ask, wants: &mpsc::Sender<wire::Want>) {
-        self.last_id += 1;
-        let want = wire::Want {
-            version: PROTOCOL_VERSION,
-            cluster: self.cluster.to_string(),
-            id: self.last_id,
-            procs: ask.procs,
-            files: ask.files,
-            max_age_ms: u32::try_from(ask.max_age.as_millis()).unwrap_or(u32::MAX),
-        };
-        if self.waiting.is_empty() {
-            self.heard = Instant::now();
-        }
-        if wants.try_send(want).is_ok() {
-            self.waiting.insert(self.last_id, ask.done);
-        }
-    }
-
-    fn take(
-        &mut self,
-        frame: Result<Option<wire::Frame>, krg_rpc::tonic::Status>,
-    ) -> Result<(), RpcError> {
-        let frame = frame
-            .map_err(|status| RpcError::from_status(self.node, &status))?
-            .ok_or_else(|| RpcError::Unreachable(self.node, "it ended the stream".into()))?;
-        self.heard = Instant::now();
-        let (answers, more) = (frame.answers, frame.more);
-        self.next
-            .apply(frame)
-            .map_err(|e| RpcError::Refused(self.node, format!("bad frame: {e}")))?;
-        if !more {
-            self.publish();
-        }
-        if let Some(done) = self.waiting.remove(&answers) {
-            let _ = done.send(());
-        }
-        Ok(())
-    }
-
-    /// Readers see whole answers only. What this stream has not been asked for yet stays as the
-    /// stream before it left it.
-    fn publish(&self) {
-        let old = self.view.load();
-        let mut new = self.next.clone();
-        if new.procs_stamp_ns == 0 {
-            new.procs_stamp_ns = old.procs_stamp_ns;
-            new.procs = old.procs.clone();
-        }
-        for (new, old) in new.files.iter_mut().zip(&old.files) {
-            if new.stamp_ns == 0 {
-                *new = old.clone();
-            }
-        }
-        self.view.store(Arc::new(new));
-    }
 }

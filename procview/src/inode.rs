@@ -34,10 +34,11 @@ pub enum Fixed {
     Cpu,
     Server,
     Settled,
+    Live,
 }
 
 impl Fixed {
-    const ALL: [Fixed; 19] = {
+    const ALL: [Fixed; 20] = {
         use Fixed::*;
         [
             Root,
@@ -59,6 +60,7 @@ impl Fixed {
             Cpu,
             Server,
             Settled,
+            Live,
         ]
     };
 }
@@ -162,6 +164,10 @@ pub enum Item {
     Process(Who),
     /// A name in it.
     PidFile(Who, PidFile),
+    /// One of the texts that are held, by its place in `PidFile::HELD`: of a process, with the last
+    /// bits of its start time, and which of its contents. Another content is another inode, so
+    /// who has opened it reads one text, however slowly.
+    Held(GlobalPid, u32, u8, u8),
     /// An entry of `fd`, `fdinfo` (a descriptor's number) or `ns` (a place in `NAMESPACES`).
     Entry(GlobalPid, PidFile, u32),
     /// `task/<tid>`, both as the node's own numbers.
@@ -188,12 +194,20 @@ const START_BITS: u32 = 24;
 const PID_BITS: u32 = 30;
 const FILE_BITS: u32 = 6;
 const FD_BITS: u32 = 24;
+const HELD_START_BITS: u32 = 19;
+const VERSION_BITS: u32 = 8;
+const HELD: u64 = 1 << 61;
 /// In the place of a file's number: the directory itself.
 const DIR: u64 = (1 << FILE_BITS) - 1;
 
 /// The last bits of a start time.
 pub fn start_bits(start_ticks: u64) -> u32 {
     (start_ticks & ((1 << START_BITS) - 1)) as u32
+}
+
+/// Of those, as many as a held text's number has room for.
+pub fn held_start(start: u32) -> u32 {
+    start & ((1 << HELD_START_BITS) - 1)
 }
 
 fn fixed(class: u64, a: u64, b: u64) -> u64 {
@@ -233,6 +247,11 @@ impl Item {
             Item::CpuFile(n, f) => fixed(13, n.into(), f.into()),
             Item::Process(who) => process(who, DIR),
             Item::PidFile(who, file) => process(who, file.id().into()),
+            Item::Held(pid, start, place, version) => {
+                let who = u64::from(pid.raw()) << HELD_START_BITS | u64::from(start);
+                let place = u64::from(place) << (PID_BITS + HELD_START_BITS);
+                HELD | (place | who) << VERSION_BITS | u64::from(version)
+            }
             Item::Entry(pid, file, n) => {
                 let high = u64::from(pid.raw()) << FD_BITS | u64::from(n);
                 2 << 62 | high << FILE_BITS | u64::from(file.id())
@@ -246,6 +265,7 @@ impl Item {
     pub fn from_ino(ino: u64) -> Option<Item> {
         match ino >> 62 {
             0 if ino == ROOT => Some(Item::Fixed(Fixed::Root)),
+            0 if ino & HELD != 0 => Item::from_held(ino),
             0 => Item::from_fixed(ino),
             1 => {
                 let who = match low(ino >> START_BITS, PID_BITS) {
@@ -272,6 +292,15 @@ impl Item {
                 }
             }
         }
+    }
+
+    fn from_held(ino: u64) -> Option<Item> {
+        let (version, rest) = (low(ino, VERSION_BITS), (ino & !HELD) >> VERSION_BITS);
+        let pid = GlobalPid::from_raw(low(rest >> HELD_START_BITS, PID_BITS))?;
+        let place = u8::try_from(rest >> (PID_BITS + HELD_START_BITS)).ok()?;
+        PidFile::HELD.get(usize::from(place))?;
+        let version = u8::try_from(version).ok()?;
+        Some(Item::Held(pid, low(rest, HELD_START_BITS), place, version))
     }
 
     fn from_fixed(ino: u64) -> Option<Item> {
@@ -329,7 +358,7 @@ mod tests {
         #[test]
         fn process_items_go_there_and_back(
             raw in (1u32 << 22)..(1 << 30), start in any::<u64>(), tid in 1u32..(1 << 22),
-            n in 0u32..(1 << 24), file in 0..PidFile::ALL.len(),
+            n in 0u32..(1 << 24), file in 0..PidFile::ALL.len(), place in 0u8..7, version in any::<u8>(),
         ) {
             let Some(pid) = GlobalPid::from_raw(raw) else { return Ok(()) };
             let who = Who::Process(pid, start_bits(start));
@@ -338,6 +367,7 @@ mod tests {
             there_and_back(Item::PidFile(who, file));
             there_and_back(Item::PidFile(Who::Root, file));
             there_and_back(Item::Entry(pid, file, n));
+            there_and_back(Item::Held(pid, held_start(start_bits(start)), place, version));
             there_and_back(Item::Task(pid, tid));
             there_and_back(Item::TaskFile(pid, tid, file));
         }

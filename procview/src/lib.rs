@@ -12,6 +12,8 @@ pub mod gather;
 pub mod inode;
 pub mod live;
 pub mod merge;
+pub mod news;
+pub mod numbers;
 pub mod render;
 pub mod sample;
 pub mod serve;

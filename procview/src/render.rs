@@ -7,25 +7,32 @@ pub mod stat;
 pub mod status;
 
 use crate::merge::text::number;
+use crate::numbers::Numbers;
 use krg_types::{GlobalPid, NodeId};
 
 /// Where a process runs, and how its node's numbers map to the cluster's.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Place<'a> {
     /// The node.
     pub node: NodeId,
     /// The cluster's number of that node's cpu 0.
     pub cpu_base: u32,
     /// Clock ticks from the cluster's boot to that node's boot.
     pub start_shift_ticks: u64,
+    /// Those of its processes that have one for life.
+    pub numbers: &'a Numbers,
 }
 
-impl Place {
+impl Place<'_> {
     /// The cluster pid for a number of that node; 0 means "none" and stays. `None`: not a pid.
     fn pid(&self, word: &[u8]) -> Option<u32> {
         match number(word)? {
             0 => Some(0),
-            n => Some(GlobalPid::new(self.node, u32::try_from(n).ok()?)?.raw()),
+            n => {
+                let n = u32::try_from(n).ok()?;
+                let plain = GlobalPid::new(self.node, n)?.raw();
+                Some(self.numbers.shown(n).unwrap_or(plain))
+            }
         }
     }
 

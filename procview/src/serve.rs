@@ -1,7 +1,7 @@
 //! The node's side of a view: answers each Want of a subscription with what has changed.
 
 use crate::live::Live;
-use crate::sample::Sampler;
+use crate::sample::{Sampler, Wanted};
 use krg_rpc::proto::proc as wire;
 use krg_rpc::proto::proc::proc_view_server::ProcView;
 use krg_rpc::status::check_caller;
@@ -80,8 +80,12 @@ impl Service {
                 let _ = frames.send(Err(refusal)).await;
                 return;
             }
-            let max_age = Duration::from_millis(want.max_age_ms.into());
-            let refresh = self.sampler.refresh(want.procs, want.files, max_age);
+            let refresh = self.sampler.refresh(Wanted {
+                procs: want.procs,
+                files: want.files,
+                max_age: Duration::from_millis(want.max_age_ms.into()),
+                texts_max_age: Duration::from_millis(want.texts_max_age_ms.into()),
+            });
             tokio::pin!(refresh);
             // A long pass is not silence: the viewer is told that it goes on.
             while tokio::time::timeout(WORKING_PERIOD, &mut refresh).await.is_err() {
@@ -104,7 +108,7 @@ impl Service {
             let mut frames = vec![wire::Frame { now_ns: boot_ns(), ..Default::default() }];
             let first = &mut frames[0];
             first.facts = (!sent.greeted).then(|| self.facts.clone());
-            first.passes = sample.table.last_pass();
+            first.passes = sample.passes;
             sent.greeted = true;
             for file in SystemFile::ALL.into_iter().filter(|f| want.files & f.bit() != 0) {
                 let have = &sample.files[file.id() as usize];
@@ -120,6 +124,7 @@ impl Service {
             }
             if want.procs {
                 first.procs_stamp_ns = sample.procs_stamp_ns;
+                first.list_stamp_ns = sample.list_stamp_ns;
                 first.full = sample.table.needs_full(sent.pass);
                 let since = if first.full { 0 } else { sent.pass };
                 if since != 0 {

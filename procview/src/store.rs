@@ -1,5 +1,6 @@
 //! What a viewer holds of one node: the last values it sent. Pure; `gather` fills it.
 
+use crate::numbers::{Numbers, home_of};
 use krg_rpc::proto::proc as wire;
 use krg_types::limits::{
     CPUS_PER_NODE_MAX, NAME_BYTES_MAX, PROCS_PER_NODE_MAX, SAMPLED_TEXT_BYTES_MAX,
@@ -8,9 +9,37 @@ use krg_types::limits::{
 use krg_types::{NodeId, PidFile, SystemFile};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+/// Which of a process's texts the kernel was told of since they last changed: bits as places in
+/// `PidFile::HELD`. Shared by all states of the process.
+#[derive(Default, Debug)]
+pub struct Told {
+    files: AtomicU8,
+    at_ms: AtomicU32,
+}
+
+impl Told {
+    /// Notes that the kernel is about to be told of a text. To be called before the text is looked
+    /// at: should it change meanwhile, the kernel is told that too.
+    pub fn tell(&self, place: u8, now_ms: u32) {
+        self.at_ms.store(now_ms, Ordering::Relaxed);
+        self.files.fetch_or(1 << place, Ordering::SeqCst);
+    }
+
+    /// Those of these texts that it was told of; it is about to be told that they changed.
+    pub fn take(&self, places: u8) -> u8 {
+        self.files.fetch_and(!places, Ordering::SeqCst) & places
+    }
+
+    /// When it was last told of one.
+    pub fn at_ms(&self) -> u32 {
+        self.at_ms.load(Ordering::Relaxed)
+    }
+}
 
 /// One process of a node, as its owner sent it.
-#[derive(Clone, Default, PartialEq, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Process {
     /// Ticks since the owner's boot.
     pub start_ticks: u64,
@@ -20,8 +49,44 @@ pub struct Process {
     pub gid: u32,
     /// Texts to be read live; bits as in `PidFile`.
     pub oversize: u64,
+    /// As a member of a job: its number in the cluster, or 0.
+    pub number: u32,
     /// In the order of `PidFile::SAMPLED`.
     pub texts: [Arc<[u8]>; PidFile::SAMPLED.len()],
+    /// Counts the contents of each, in the order of `PidFile::HELD`.
+    pub versions: [u8; PidFile::HELD.len()],
+    /// What the kernel knows of it.
+    pub told: Arc<Told>,
+}
+
+/// The place of `comm` in `PidFile::HELD`; it is made of stat.
+const COMM: usize = 6;
+
+impl Process {
+    /// The held texts, as bits, that are not what they were.
+    pub fn changed_since(&self, before: &Process) -> u8 {
+        let changed =
+            (0..self.versions.len()).filter(|i| self.versions[*i] != before.versions[*i]);
+        changed.fold(0, |bits, i| bits | 1 << i)
+    }
+
+    fn comm(&self) -> Option<&[u8]> {
+        crate::render::stat::parse(&self.texts[0]).map(|stat| stat.comm)
+    }
+
+    /// Counts on from `before`, a state of the same process from an earlier stream.
+    fn follow(&mut self, before: &Process) {
+        self.told = before.told.clone();
+        let meta = |p: &Process| (p.uid, p.gid, p.oversize, p.number);
+        let all = meta(self) != meta(before);
+        for i in 0..self.versions.len() {
+            let same = match i {
+                COMM => self.comm() == before.comm(),
+                _ => self.texts[i] == before.texts[i],
+            };
+            self.versions[i] = before.versions[i].wrapping_add(u8::from(all || !same));
+        }
+    }
 }
 
 /// One whole-system file.
@@ -40,10 +105,14 @@ pub struct NodeView {
     pub node: NodeId,
     /// What seldom changes; empty until the first frame.
     pub facts: Arc<wire::NodeFacts>,
-    /// The owner's boot clock when its processes were looked at; 0 = never.
+    /// The owner's boot clock when the texts of its processes were looked at; 0 = never.
     pub procs_stamp_ns: u64,
+    /// The same of the list of its processes.
+    pub list_stamp_ns: u64,
     /// The processes by the owner's pids.
     pub procs: Arc<BTreeMap<u32, Arc<Process>>>,
+    /// Those of its jobs.
+    pub numbers: Arc<Numbers>,
     /// In the order of their numbers.
     pub files: [SystemText; SystemFile::ALL.len()],
     /// Passes the owner has made.
@@ -56,6 +125,9 @@ pub enum BadFrame {
     /// A pid that Linux does not have.
     #[error("process number {0}")]
     Pid(u32),
+    /// A number that no job has.
+    #[error("{0} as the number of a job's process")]
+    Number(u32),
     /// More than fits.
     #[error("more than {0} processes")]
     TooMany(usize),
@@ -74,7 +146,9 @@ impl NodeView {
             node,
             facts: Arc::default(),
             procs_stamp_ns: 0,
+            list_stamp_ns: 0,
             procs: Arc::default(),
+            numbers: Arc::default(),
             files: Default::default(),
             passes: 0,
         }
@@ -103,6 +177,7 @@ impl NodeView {
         }
         if frame.procs_stamp_ns != 0 {
             self.procs_stamp_ns = frame.procs_stamp_ns;
+            self.list_stamp_ns = frame.list_stamp_ns.max(frame.procs_stamp_ns);
         }
         if frame.full || !frame.gone.is_empty() || !frame.procs.is_empty() {
             let procs = Arc::make_mut(&mut self.procs);
@@ -116,8 +191,23 @@ impl NodeView {
             if procs.len() > PROCS_PER_NODE_MAX {
                 return Err(BadFrame::TooMany(PROCS_PER_NODE_MAX));
             }
+            if !self.numbers.is_empty() || procs.values().any(|p| p.number > 0) {
+                self.numbers = Arc::new(Numbers::of(&self.procs));
+            }
         }
         Ok(())
+    }
+
+    /// Takes up what a view from an earlier stream knows of the same processes: which contents of
+    /// their texts are the same, and what the kernel knows.
+    pub fn follow(&mut self, before: &NodeView) {
+        let procs = Arc::make_mut(&mut self.procs);
+        for (pid, process) in procs {
+            let Some(old) = before.procs.get(pid) else { continue };
+            if old.start_ticks == process.start_ticks && !Arc::ptr_eq(&old.told, &process.told) {
+                Arc::make_mut(process).follow(old);
+            }
+        }
     }
 
     fn apply_file(&mut self, file: wire::SystemFile) -> Result<(), BadFrame> {
@@ -138,22 +228,37 @@ fn apply_proc(procs: &mut BTreeMap<u32, Arc<Process>>, proc: wire::Proc) -> Resu
     if proc.pid == 0 || proc.pid >> krg_types::limits::LOCAL_PID_BITS != 0 {
         return Err(BadFrame::Pid(proc.pid));
     }
+    if proc.number > 0 && home_of(proc.number).is_none() {
+        return Err(BadFrame::Number(proc.number));
+    }
     let slot = procs.entry(proc.pid).or_default();
     if slot.start_ticks != proc.start_ticks {
         *slot = Arc::default();
     }
     let process = Arc::make_mut(slot);
+    let before = (process.uid, process.gid, process.oversize, process.number);
+    let meta = (proc.uid, proc.gid, proc.oversize, proc.number);
+    let mut changed = if before == meta { 0 } else { u8::MAX };
     process.start_ticks = proc.start_ticks;
     process.uid = proc.uid;
     process.gid = proc.gid;
     process.oversize = proc.oversize;
+    process.number = proc.number;
     let texts = [proc.stat, proc.status, proc.statm, proc.cmdline, proc.environ, proc.cgroup];
-    for (slot, text) in process.texts.iter_mut().zip(texts) {
+    let comm = process.comm().map(<[u8]>::to_vec);
+    for (i, text) in texts.into_iter().enumerate() {
         let Some(text) = text else { continue };
         if text.len() > SAMPLED_TEXT_BYTES_MAX {
             return Err(BadFrame::TooLong(text.len()));
         }
-        *slot = text.into();
+        process.texts[i] = text.into();
+        changed |= 1 << i;
+    }
+    if changed & 1 != 0 && process.comm() != comm.as_deref() {
+        changed |= 1 << COMM;
+    }
+    for (i, version) in process.versions.iter_mut().enumerate() {
+        *version = version.wrapping_add(changed >> i & 1);
     }
     Ok(())
 }

@@ -21,13 +21,17 @@ pub struct Row {
     pub gid: u32,
     /// Texts too long to travel; bits as in `PidFile`.
     pub oversize: u64,
+    /// As a member of a job: its number in the cluster, or 0.
+    pub number: u32,
     /// Their content, in the order of `PidFile::SAMPLED`; `None` where the kernel has none.
     pub texts: [Option<Vec<u8>>; TEXTS],
     /// The pass in which each text last changed.
     changed: [u64; TEXTS],
     /// The pass in which it was first seen.
     born: u64,
-    /// The pass in which ids or oversize last changed.
+    /// Boot clock of its node then, ns.
+    born_ns: u64,
+    /// The pass in which ids, oversize or the number last changed.
     meta_changed: u64,
     /// The pass in which it was last seen.
     seen: u64,
@@ -61,8 +65,21 @@ pub struct Seen<'a> {
     pub gid: u32,
     /// Texts too long to travel.
     pub oversize: u64,
+    /// As a member of a job: its number in the cluster, or 0.
+    pub number: u32,
     /// In the order of `PidFile::SAMPLED`.
-    pub texts: [Option<&'a [u8]>; TEXTS],
+    pub texts: [Look<'a>; TEXTS],
+}
+
+/// What a look at one text found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Look<'a> {
+    /// It was not looked at: what is known stays.
+    Kept,
+    /// The kernel has none.
+    Absent,
+    /// This.
+    Text(&'a [u8]),
 }
 
 impl Table {
@@ -71,21 +88,40 @@ impl Table {
         self.pass += 1;
     }
 
-    /// Takes in one process. Nothing is allocated where nothing changed.
-    pub fn see(&mut self, seen: &Seen<'_>) {
+    /// Notes that a process is still there. Says when it was first seen, or `None` if it was not.
+    pub fn note(&mut self, pid: u32) -> Option<u64> {
+        let row = self.rows.get_mut(&pid)?;
+        row.seen = self.pass;
+        Some(row.born_ns)
+    }
+
+    /// What is known of a process.
+    pub fn row(&self, pid: u32) -> Option<&Row> {
+        self.rows.get(&pid)
+    }
+
+    /// Takes in one process, looked at `now_ns` of the boot clock. Nothing is allocated where
+    /// nothing changed.
+    pub fn see(&mut self, seen: &Seen<'_>, now_ns: u64) {
         let pass = self.pass;
         let row = self.rows.entry(seen.pid).or_default();
         if row.born == 0 || row.start_ticks != seen.start_ticks {
-            *row = Row { start_ticks: seen.start_ticks, born: pass, ..Row::default() };
+            let (start_ticks, born_ns) = (seen.start_ticks, now_ns);
+            *row = Row { start_ticks, born: pass, born_ns, ..Row::default() };
         }
         row.seen = pass;
-        let meta = (seen.uid, seen.gid, seen.oversize);
-        if meta != (row.uid, row.gid, row.oversize) {
-            (row.uid, row.gid, row.oversize) = meta;
+        let meta = (seen.uid, seen.gid, seen.oversize, seen.number);
+        if meta != (row.uid, row.gid, row.oversize, row.number) {
+            (row.uid, row.gid, row.oversize, row.number) = meta;
             row.meta_changed = pass;
         }
-        for (i, text) in seen.texts.iter().enumerate() {
-            if row.texts[i].as_deref() == *text {
+        for (i, look) in seen.texts.iter().enumerate() {
+            let text = match look {
+                Look::Kept => continue,
+                Look::Absent => None,
+                Look::Text(text) => Some(*text),
+            };
+            if row.texts[i].as_deref() == text {
                 continue;
             }
             row.changed[i] = pass;
@@ -172,6 +208,7 @@ impl Row {
             environ: text(4),
             cgroup: text(5),
             oversize: self.oversize,
+            number: self.number,
         })
     }
 }
@@ -181,14 +218,14 @@ mod tests {
     use super::*;
 
     fn seen(pid: u32, start_ticks: u64, stat: &'static [u8]) -> Seen<'static> {
-        let mut texts = [None; TEXTS];
-        texts[0] = Some(stat);
-        Seen { pid, start_ticks, uid: 0, gid: 0, oversize: 0, texts }
+        let mut texts = [Look::Absent; TEXTS];
+        texts[0] = Look::Text(stat);
+        Seen { pid, start_ticks, uid: 0, gid: 0, oversize: 0, number: 0, texts }
     }
 
     fn pass(table: &mut Table, rows: &[Seen<'_>]) -> u64 {
         table.begin();
-        rows.iter().for_each(|r| table.see(r));
+        rows.iter().for_each(|r| table.see(r, 1));
         table.end();
         table.last_pass()
     }
@@ -206,6 +243,22 @@ mod tests {
         assert_eq!(changed[0].status, None);
         pass(&mut t, &[seen(1, 5, b"a"), seen(2, 5, b"c")]);
         assert_eq!(t.changed_since(two).count(), 0);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_stays() {
+        let mut t = Table::default();
+        let one = pass(&mut t, &[seen(1, 5, b"a"), seen(2, 5, b"b")]);
+        t.begin();
+        assert_eq!((t.note(1), t.note(3)), (Some(1), None));
+        let kept = Seen { texts: [Look::Kept; TEXTS], ..seen(2, 5, b"") };
+        t.see(&kept, 9);
+        t.end();
+        assert_eq!(t.changed_since(one).count() + t.gone_since(one).count(), 0);
+        t.begin();
+        t.note(1);
+        t.end();
+        assert_eq!(t.gone_since(one).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

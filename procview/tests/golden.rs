@@ -5,6 +5,7 @@
 //! hostile ones. `pid-*` are texts of processes of node 3.
 
 use krg_procview::merge::{Facts, Part, system_file};
+use krg_procview::numbers::Numbers;
 use krg_procview::render::{Place, stat, status};
 use krg_types::{NodeId, SystemFile};
 use std::path::PathBuf;
@@ -99,7 +100,8 @@ fn squeezed(text: &str) -> Vec<Vec<&str>> {
 
 #[test]
 fn texts_of_processes() {
-    let place = Place { node: node(3), cpu_base: 4, start_shift_ticks: 360_000 };
+    let (node, numbers) = (node(3), &Numbers::default());
+    let place = Place { node, cpu_base: 4, start_shift_ticks: 360_000, numbers };
     for case in ["plain", "init", "kthreadd", "kworker", "comm", "dead", "old"] {
         let name = format!("pid-stat.{case}");
         let raw = read(&format!("{name}.in1"));

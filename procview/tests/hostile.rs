@@ -3,6 +3,7 @@
 
 use krg_procview::merge::mosix::{self, Texts};
 use krg_procview::merge::{Facts, Part, cpu_room, system_file};
+use krg_procview::numbers::Numbers;
 use krg_procview::render::{Place, stat, status};
 use krg_types::{NodeId, SystemFile};
 use proptest::prelude::*;
@@ -81,7 +82,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_rendered(raw in bytes(), base in any::<u32>(), shift in any::<u64>()) {
-        let place = Place { node: node(255), cpu_base: base, start_shift_ticks: shift };
+        let (node, numbers) = (node(255), &Numbers::default());
+        let place = Place { node, cpu_base: base, start_shift_ticks: shift, numbers };
         let texts = [stat::stat(&raw, &place), status::status(&raw, &place, false)];
         for out in texts.iter().flatten() {
             prop_assert!(out.len() <= FIXED + 3 * raw.len());

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod dial;
 pub mod frame;
+pub mod job;
 pub mod link;
 pub mod local;
 pub mod peers;
@@ -32,6 +33,14 @@ pub mod proto {
     /// What nodes tell each other to do.
     pub mod order {
         tonic::include_proto!("krg.order.v1");
+    }
+    /// Jobs of this machine.
+    pub mod job {
+        tonic::include_proto!("krg.job.v1");
+    }
+    /// Capabilities of processes.
+    pub mod capability {
+        tonic::include_proto!("krg.capability.v1");
     }
     /// This machine's own commands.
     pub mod control {

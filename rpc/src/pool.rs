@@ -22,6 +22,8 @@ const KEEP_ALIVE_MS: u64 = 5_000;
 const KEEP_ALIVE_TIMEOUT_MS: u64 = 1_000;
 /// Bytes in flight on one stream and one connection.
 const WINDOW_BYTES: u32 = 4 << 20;
+/// What goes in one frame of HTTP/2: the fewer of them the less work.
+const FRAME_BYTES: u32 = 256 << 10;
 
 /// A plain channel to the daemon at `address`, for nodes inside one process. It connects when
 /// first used and again when it broke.
@@ -115,5 +117,6 @@ pub fn server() -> Server {
         .http2_keepalive_timeout(Some(Duration::from_millis(4 * KEEP_ALIVE_TIMEOUT_MS)))
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(1024)
 }

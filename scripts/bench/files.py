@@ -96,7 +96,8 @@ def main():
     krg, lab = sys.argv[1:3]
     address = node(krg, lab, 2, "sh", "-c", "getent hosts node2 | cut -d' ' -f1").strip()
     node(krg, lab, 2, "python3", str(WORK), "prepare", "/tmp/bench")
-    node(krg, lab, 1, "sh", "-c", "mkdir -p /tmp/sshfs /tmp/ssh-fs /tmp/bindfs /tmp/bench; ls /mfs/2 /mfs/1")
+    made = "/tmp/sshfs /tmp/ssh-fs /tmp/bindfs /tmp/bench"
+    node(krg, lab, 1, "sh", "-c", f"mkdir -p {made}; ls /mfs/2 /mfs/1")
     node(krg, lab, 1, "python3", str(WORK), "prepare", "/tmp/bench")
     places = {"mfs": "/mfs/2/tmp/bench", "own": "/mfs/1/tmp/bench", "native": "/tmp/bench"}
     others = []
@@ -143,7 +144,8 @@ def main():
         other.terminate()
         other.wait()
     median = lambda rows, key: statistics.median(row[key] for row in rows)
-    print("\nfiles of node 2 from node 1 (sshfs: without encryption; over ssh: sshfs\nas it comes; own: /mfs/1 on node 1)")
+    print("\nfiles of node 2 from node 1 (sshfs: without encryption; over ssh: sshfs")
+    print("as it comes; own: /mfs/1 on node 1)")
     print(f"{'':38}" + "".join(f"{name:>10}" for name in places))
     for key, words in ROWS:
         cells = "".join(f"{median(figures[name], key):>10.1f}" for name in places)

@@ -160,6 +160,11 @@ fn has_signal(status: &str, goes_on: bool) -> bool {
     (mask("SigPnd:") | mask("ShdPnd:")) & !kept != 0
 }
 
+/// The uid that a process acts as, from the text of its `status` file (proc_pid_status(5)).
+pub fn effective_uid(status: &str) -> Option<u32> {
+    status_field(status, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn status_field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
 }

@@ -17,6 +17,16 @@ pub struct Caller {
     pub groups: Vec<u32>,
 }
 
+impl Caller {
+    /// Are its ids some? To the kernel the highest number means "keep": who takes it stays root.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        match [self.uid, self.gid].iter().chain(&self.groups).any(|id| *id == u32::MAX) {
+            true => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            false => Ok(()),
+        }
+    }
+}
+
 /// This thread acts as a `Caller` until the value is dropped. Not `Send`: it is of one thread.
 #[derive(Debug)]
 pub struct ActingAs {
@@ -43,6 +53,16 @@ fn set_effective(uid: u32, gid: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, KEEP, uid, KEEP) })
 }
 
+/// Gives up what this thread is, for good. For a child that does nothing else: system calls only.
+pub(crate) fn become_entirely(caller: &Caller) -> io::Result<()> {
+    let (uid, gid) = (caller.uid, caller.gid);
+    set_groups(&caller.groups)?;
+    // SAFETY: plain integers; affects this thread alone.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
+}
+
 impl ActingAs {
     /// Switches this thread, which must be root's. Root in its own group and no other needs no
     /// switch.
@@ -50,10 +70,7 @@ impl ActingAs {
     /// # Errors
     /// EPERM if the thread may not switch; it is then root's again.
     pub fn enter(caller: &Caller) -> io::Result<ActingAs> {
-        // To the kernel this number means "keep": it would stay root.
-        if [caller.uid, caller.gid].iter().chain(&caller.groups).any(|id| *id == u32::MAX) {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        }
+        caller.check()?;
         let plain_root =
             caller.uid == 0 && caller.gid == 0 && matches!(caller.groups[..], [] | [0]);
         let guard = ActingAs { switched: !plain_root, _of_one_thread: PhantomData };
@@ -81,6 +98,59 @@ impl Drop for ActingAs {
             std::process::abort();
         }
     }
+}
+
+/// Bits of a capability set: capabilities(7), CAP_SYS_RESOURCE is 24.
+const SYS_RESOURCE: u32 = 24;
+/// The newest capability there is now is 40.
+const CAPABILITIES: u32 = 41;
+
+/// May this process raise limits, and look at the limits of everybody (CAP_SYS_RESOURCE)? In some
+/// containers root may not.
+pub fn may_raise_limits() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
+    set & (1 << SYS_RESOURCE) != 0
+}
+
+/// Has the command have these ids, and all the powers of this process nevertheless: prlimit(2) asks
+/// for the same ids of who lacks CAP_SYS_RESOURCE.
+pub fn keep_powers_as(command: &mut std::process::Command, uid: u32, gid: u32) {
+    use std::os::unix::process::CommandExt;
+    let change = move || {
+        let ok = |result: libc::c_int| match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        };
+        // SAFETY: plain numbers go in, and what is pointed to lives through the calls; capset(2) is
+        // given two sets of three words each, as its version 3 has them.
+        unsafe {
+            ok(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
+            ok(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()) as libc::c_int)?;
+            ok(libc::syscall(libc::SYS_setresgid, gid, gid, gid) as libc::c_int)?;
+            ok(libc::syscall(libc::SYS_setresuid, uid, uid, uid) as libc::c_int)?;
+            let mut header: [u32; 2] = [0x2008_0522, 0];
+            let mut sets = [0u32; 6];
+            let (head, body) = (header.as_mut_ptr(), sets.as_mut_ptr());
+            ok(libc::syscall(libc::SYS_capget, head, body) as libc::c_int)?;
+            // Effective and inheritable become what is permitted.
+            for at in [0, 3] {
+                sets[at] = sets[at + 1];
+                sets[at + 2] = sets[at + 1];
+            }
+            ok(libc::syscall(libc::SYS_capset, head, body) as libc::c_int)?;
+            for capability in (0..CAPABILITIES)
+                .filter(|c| sets[if *c < 32 { 1 } else { 4 }] >> (c % 32) & 1 == 1)
+            {
+                let raise = libc::PR_CAP_AMBIENT_RAISE;
+                ok(libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0))?;
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: system calls only, on memory that is there already; nothing is allocated or locked.
+    unsafe { command.pre_exec(change) };
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ pub enum Feature {
     Fanotify,
     /// FUSE readdirplus and parallel directory operations. Without: plain readdir.
     FuseReaddirplus,
+    /// A `pid_max` for each PID namespace (6.14). Without: a process that moves is shown under
+    /// another number then.
+    PidBlocks,
 }
 
 impl Feature {
@@ -28,6 +31,7 @@ impl Feature {
             Feature::FusePassthrough => "passthrough",
             Feature::Fanotify => "fanotify",
             Feature::FuseReaddirplus => "readdirplus",
+            Feature::PidBlocks => "pidblocks",
         }
     }
 
@@ -37,13 +41,34 @@ impl Feature {
     }
 }
 
+/// Does each PID namespace number its processes as it likes?
+pub fn has_pid_blocks() -> bool {
+    let release = nix::sys::utsname::uname().ok();
+    let release = release.and_then(|names| names.release().to_str().map(str::to_owned));
+    let newer = release.is_some_and(|release| is_release_of(&release, (6, 14)));
+    newer && !Feature::PidBlocks.masked()
+}
+
+/// Is this release of the kernel at least as new as that one?
+fn is_release_of(release: &str, least: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= least
+}
+
 fn is_masked(mask: &str, name: &str) -> bool {
     mask.split(',').map(str::trim).any(|m| m == name || m == "all")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_masked;
+    use super::{is_masked, is_release_of};
+
+    #[test]
+    fn releases_are_numbers() {
+        assert!(is_release_of("6.18.44-fc-v657", (6, 14)) && is_release_of("7.0", (6, 14)));
+        assert!(!is_release_of("6.1.0-13-amd64", (6, 14)) && !is_release_of("x", (6, 14)));
+    }
 
     #[test]
     fn a_mask_is_a_list_or_all() {

@@ -62,6 +62,36 @@ pub fn enter(pidfd: impl AsFd, kinds: Namespaces) -> io::Result<()> {
     Ok(nix::sched::setns(pidfd, kinds.flags())?)
 }
 
+/// Has a child do something as a process of the PID namespace of another process, and waits for it.
+/// This process must have one thread only: what another holds would never be let go in the child.
+///
+/// # Errors
+/// What the child's own was, or that there was none.
+pub fn act_among(pidfd: impl AsFd, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    enter(pidfd, Namespaces::PID)?;
+    // SAFETY: there are no other threads, so nothing is locked in the child.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let errno = act().map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+            // SAFETY: ends the child at once; nothing of the parent's is run.
+            unsafe { libc::_exit(errno) }
+        }
+        child => crate::process::exit_code(child),
+    }
+}
+
+/// The PID namespace of this process gives out these numbers from now on, first to last; what was
+/// given out before stays. `proc` is a mount of its procfs. For kernels with
+/// [`crate::feature::has_pid_blocks`]; on others this would bound the whole machine.
+///
+/// # Errors
+/// The kernel's.
+pub fn number_from(proc: &Path, first: u32, last: u32) -> io::Result<()> {
+    fs::write(proc.join("sys/kernel/pid_max"), (last + 1).to_string())?;
+    fs::write(proc.join("sys/kernel/ns_last_pid"), (first - 1).to_string())
+}
+
 /// In a user namespace that was just unshared: this user and group stay who they were
 /// (user_namespaces(7)).
 pub fn keep_ids(uid: u32, gid: u32) -> io::Result<()> {

@@ -1,11 +1,12 @@
 //! Single processes: what they are, holding on to them, ending them, what one sets for itself.
 
-use crate::cred::Caller;
+use crate::cred::{Caller, become_entirely};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::kill;
 pub use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::ffi::CStr;
 use std::ffi::CString;
 use std::fs;
 use std::io;
@@ -124,10 +125,7 @@ impl PidFd {
         if caller.uid == 0 {
             return self.send(signal);
         }
-        let ids = [caller.uid, caller.gid];
-        if ids.iter().chain(&caller.groups).any(|id| *id == u32::MAX) {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        }
+        caller.check()?;
         // SAFETY: the child only makes system calls, on memory that is there, and ends.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
@@ -141,27 +139,37 @@ impl PidFd {
         }
     }
 
+    /// The open file behind one of its descriptors (pidfd_getfd(2)).
+    ///
+    /// # Errors
+    /// EBADF for none; EPERM when it may not be looked at.
+    pub fn file(&self, number: i32) -> io::Result<OwnedFd> {
+        // SAFETY: plain numbers go in.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.0.as_raw_fd(), number, 0) };
+        match i32::try_from(fd) {
+            // SAFETY: the kernel has just made it, closed on exec, and nobody else owns it.
+            Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// The same process, held once more.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn again(&self) -> io::Result<PidFd> {
+        Ok(PidFd(self.0.try_clone()?))
+    }
+
     /// Waits for its end (a zombie has ended); `false` if it lives on after `timeout`.
     pub fn wait_end(&self, timeout: Duration) -> io::Result<bool> {
         wait_readable(self.0.as_fd(), timeout)
     }
 }
 
-/// Gives up what this process is, for good. For a child that does nothing else: system calls only.
-fn become_entirely(caller: &Caller) -> io::Result<()> {
-    let (uid, gid, groups) = (caller.uid, caller.gid, &caller.groups);
-    let check = |r: libc::c_long| if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-    // SAFETY: the pointer and the length are of one live slice of gid_t (u32), only read.
-    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
-    // SAFETY: plain integers.
-    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
-    // SAFETY: as above.
-    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
-}
-
 /// What a child that ends at once says with its exit code: an errno. The user whose it is may have
 /// stopped it: then it is killed.
-fn exit_code(child: libc::pid_t) -> io::Result<()> {
+pub(crate) fn exit_code(child: libc::pid_t) -> io::Result<()> {
     const MOMENT: Duration = Duration::from_secs(1);
     let held = PidFd::open(child.unsigned_abs());
     let ended = held.and_then(|held| held.map_or(Ok(true), |held| held.wait_end(MOMENT)));
@@ -288,6 +296,167 @@ pub fn lead_terminal(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(lead) }
 }
 
+/// Has the command be the leader of a session in a directory, with this mask; its terminal is its
+/// standard input, if that is asked for. What fails is the command's own failure to start.
+pub fn lead_session<'a>(
+    command: &'a mut Command,
+    cwd: &CStr,
+    umask: u32,
+    terminal: bool,
+) -> &'a mut Command {
+    let cwd = cwd.to_owned();
+    let begin = move || {
+        nix::unistd::setsid()?;
+        // SAFETY: plain numbers go in; descriptor 0 is the command's own.
+        if terminal && unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        nix::unistd::chdir(cwd.as_c_str())?;
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+        Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
+    };
+    // SAFETY: system calls only, on memory that is there already; nothing is allocated or locked.
+    unsafe { command.pre_exec(begin) }
+}
+
+/// Becomes a user, entirely and for good; he may look at this process, as at any of his.
+///
+/// # Errors
+/// The kernel's; EINVAL for an id that is none.
+pub fn become_user(caller: &Caller) -> io::Result<()> {
+    caller.check()?;
+    become_entirely(caller)?;
+    Ok(nix::sys::prctl::set_dumpable(true)?)
+}
+
+/// Has the command be the first process in the PID namespace for children of this thread, with its
+/// procfs at `proc`, a session and IPC objects of its own, and `root` as its root directory, in
+/// which the program is looked for.
+pub fn begin_in<'a>(command: &'a mut Command, root: &CStr, proc: &CStr) -> &'a mut Command {
+    let (root, proc) = (root.to_owned(), proc.to_owned());
+    let begin = move || {
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        // SAFETY: the strings are live and end with NUL; no data goes with it.
+        let mounted = unsafe {
+            let name = c"proc".as_ptr();
+            libc::mount(name, proc.as_ptr(), name, flags, std::ptr::null())
+        };
+        if mounted != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        nix::unistd::setsid()?;
+        // SAFETY: plain numbers go in.
+        if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        nix::unistd::chroot(root.as_c_str())?;
+        Ok(nix::unistd::chdir(c"/")?)
+    };
+    // SAFETY: system calls only, on memory that is there already; nothing is allocated or locked.
+    unsafe { command.pre_exec(begin) }
+}
+
+/// Leaves these descriptors open in the command, under the numbers they have here.
+pub fn keep_open(command: &mut Command, fds: Vec<OwnedFd>) -> &mut Command {
+    let keep = move || {
+        for fd in &fds {
+            nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()))?;
+        }
+        Ok(())
+    };
+    // SAFETY: system calls only, on memory that is there already; nothing is allocated or locked.
+    unsafe { command.pre_exec(keep) }
+}
+
+/// What a process and those it has waited for have used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Processor time in user mode, us.
+    pub user_us: u64,
+    /// And in the kernel, us.
+    pub system_us: u64,
+    /// Most memory at once, KiB.
+    pub max_rss_kib: u64,
+}
+
+/// Waits until this child ends, if it is one.
+pub fn reap(pid: u32) {
+    while let Err(nix::errno::Errno::EINTR) = waitpid(Pid::from_raw(pid as i32), None) {}
+}
+
+/// Waits until a child ends: its pid, its status (wait(2)) and what it has used; `None` when there
+/// is no child.
+///
+/// # Errors
+/// The kernel's.
+pub fn reap_any() -> io::Result<Option<(u32, i32, Usage)>> {
+    loop {
+        let mut status = 0;
+        // SAFETY: plain numbers all of it, for which zero is a value.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: both outlive the call.
+        let pid = unsafe { libc::wait4(-1, &raw mut status, 0, &raw mut usage) };
+        if let Ok(pid) = u32::try_from(pid) {
+            let us = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+            let (user_us, system_us) = (us(usage.ru_utime), us(usage.ru_stime));
+            let max_rss_kib = usage.ru_maxrss as u64;
+            return Ok(Some((pid, status, Usage { user_us, system_us, max_rss_kib })));
+        }
+        match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ECHILD) => return Ok(None),
+            e if e.kind() == io::ErrorKind::Interrupted => {}
+            e => return Err(e),
+        }
+    }
+}
+
+/// A descriptor that whoever executed this program has left open for it; closed on exec from now
+/// on.
+///
+/// # Errors
+/// EBADF if it is not open, or one of the standard ones.
+pub fn inherited(number: i32) -> io::Result<OwnedFd> {
+    let bad = || io::Error::from_raw_os_error(libc::EBADF);
+    // SAFETY: plain numbers go in.
+    if number <= 2 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(bad());
+    }
+    // SAFETY: it is open, and was left to this program, which asks for it once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The path of this program: of the newer one that is there when it was replaced since
+/// (proc_pid_exe(5)).
+///
+/// # Errors
+/// When there is no /proc.
+pub fn own_program() -> io::Result<std::path::PathBuf> {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let link = fs::read_link("/proc/self/exe")?.into_os_string();
+    let path = link.as_bytes();
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    Ok(std::ffi::OsString::from_vec(path.to_vec()).into())
+}
+
+/// Reads nothing by standard input any more.
+///
+/// # Errors
+/// When there is no /dev/null.
+pub fn let_go_of_stdin() -> io::Result<()> {
+    Ok(nix::unistd::dup2_stdin(fs::File::open("/dev/null")?)?)
+}
+
+/// Reads and writes nothing by the standard descriptors any more.
+///
+/// # Errors
+/// When there is no /dev/null.
+pub fn let_go_of_stdio() -> io::Result<()> {
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    Ok(nix::unistd::dup2_stderr(&null)?)
+}
+
 /// Marks every descriptor above standard error to be closed when a program is executed: also
 /// those that whoever started this process left open.
 pub fn close_on_exec_all() -> io::Result<()> {
@@ -303,6 +472,16 @@ pub fn close_on_exec_all() -> io::Result<()> {
 pub struct WindowSize(libc::winsize);
 
 impl WindowSize {
+    /// Of so many characters.
+    pub fn new(rows: u16, columns: u16) -> WindowSize {
+        WindowSize(libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
+    }
+
+    /// Rows and columns.
+    pub fn parts(self) -> (u16, u16) {
+        (self.0.ws_row, self.0.ws_col)
+    }
+
     /// The size of the terminal behind a descriptor.
     pub fn of(terminal: impl AsFd) -> io::Result<WindowSize> {
         let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };

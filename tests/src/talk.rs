@@ -73,6 +73,7 @@ impl Talk {
             value: Some(value.to_owned()),
             if_revision,
             timeout_ms: limit.as_millis() as u32,
+            at_once: false,
         };
         // A daemon that is stopped does not even say that it is late.
         let patience = limit + Duration::from_secs(1);

@@ -24,9 +24,9 @@ use krg_rpc::tonic::{self, Code, Request, Response, Status, Streaming};
 use krg_sys::clock::boot_ns;
 use krg_types::PidFile;
 use krg_types::limits::PROTOCOL_VERSION;
+use peers::attacks;
 use peers::lies::{self, Kind, Watched};
 use peers::world::{CLUSTER, SOON, World, id, listen, service};
-use peers::{attacks, files};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -333,29 +333,4 @@ async fn a_slow_pass_is_not_taken_for_silence_but_silence_is() {
         // Silence was seen as a change for the worse; a probe may have mended it since.
         assert_eq!(changes.has_changed().expect("it lives"), !working, "working: {working}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn forged_handles_are_no_files() {
-    files::forged_handles_are_no_files().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn absurd_numbers_are_refused() {
-    files::absurd_numbers_are_refused().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn absurd_frames_end_their_connection_only() {
-    files::absurd_frames_end_their_connection_only().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_cancelled_is_not_begun() {
-    files::what_is_cancelled_is_not_begun().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_questions_hurts_nobody() {
-    files::a_storm_of_questions_hurts_nobody().await;
 }

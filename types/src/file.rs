@@ -189,6 +189,10 @@ pid_files! {
     Ns = 44, "ns", LinkDir, 0o511, true;
     Fdinfo = 45, "fdinfo", TextDir, 0o555, true;
     Task = 46, "task", TaskDir, 0o555, false;
+    Goto = 56, "goto", Text, 0o200, false;
+    Where = 57, "where", Text, 0o444, false;
+    Nmigs = 58, "nmigs", Text, 0o444, false;
+    Cantmove = 59, "cantmove", Text, 0o444, false;
 }
 
 impl PidFile {
@@ -201,6 +205,28 @@ impl PidFile {
         PidFile::Environ,
         PidFile::Cgroup,
     ];
+
+    /// The texts that a view may answer from memory, in the order of their number.
+    pub const HELD: [PidFile; 7] = [
+        PidFile::Stat,
+        PidFile::Status,
+        PidFile::Statm,
+        PidFile::Cmdline,
+        PidFile::Environ,
+        PidFile::Cgroup,
+        PidFile::Comm,
+    ];
+
+    /// Its place in `HELD`.
+    pub fn held_place(self) -> Option<u8> {
+        let place = PidFile::HELD.iter().position(|file| *file == self)?;
+        u8::try_from(place).ok()
+    }
+
+    /// Is it one that no kernel has, as MOSIX had it: where a process is, and where it is to go?
+    pub fn is_of_moves(self) -> bool {
+        matches!(self, PidFile::Goto | PidFile::Where | PidFile::Nmigs | PidFile::Cantmove)
+    }
 
     /// Its number on the wire.
     pub fn id(self) -> u32 {

@@ -1,6 +1,7 @@
 //! The words every room uses: node ids, cluster pids, node lists, limits.
 //! No I/O, no tokio, no unsafe.
 
+pub mod capability;
 pub mod file;
 pub mod limits;
 pub mod member;
@@ -11,6 +12,7 @@ pub mod pid;
 pub mod version;
 pub mod view;
 
+pub use capability::Capability;
 pub use file::{PidFile, SystemFile};
 pub use member::MemberId;
 pub use node::{NodeId, NodeState};

@@ -20,6 +20,8 @@ pub const SYSTEM_FILE_BYTES_MAX: usize = 1 << 20;
 pub const LIVE_BYTES_MAX: usize = 4 << 20;
 /// Entries of one live directory (fd/, task/).
 pub const LIVE_ENTRIES_MAX: usize = 65_536;
+/// Signals are numbered up to here (signal(7)).
+pub const SIGNAL_NUMBER_MAX: i32 = 64;
 /// Supplementary groups that travel with a caller (Linux's NGROUPS_MAX).
 pub const GROUPS_MAX: usize = 65_536;
 /// Longest name of one directory entry, bytes.
@@ -137,3 +139,31 @@ pub const DIR_BYTES_MAX: u32 = 256 << 10;
 pub const FILE_HANDLE_BYTES_MAX: usize = 176;
 /// Bytes that one call copies within a file server (copy_file_range(2)): it must end in time.
 pub const COPY_BYTES_MAX: u64 = 64 << 20;
+/// Longest message to or from the supervisor of a job, bytes: arguments and environment are bounded
+/// by the kernel (execve(2): a quarter of the stack, 2 MiB where that has the usual size).
+pub const JOB_MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Arguments and variables of a job.
+pub const JOB_WORDS_MAX: usize = 65_536;
+/// What the holder of a job keeps for one terminal that does not read, bytes. Then the job waits.
+pub const JOB_OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// Longest name of a job, bytes.
+pub const JOB_NAME_BYTES_MAX: usize = 64;
+/// Bytes of one piece of a job's images on the wire.
+pub const IMAGE_PIECE_BYTES: usize = 512 << 10;
+/// Images of one job: CRIU makes a dozen, and six for each process.
+pub const IMAGES_MAX: usize = 1 << 20;
+/// Bytes that may be on their way between a job and what is outside of it, each way.
+pub const JOB_CHANNEL_BYTES_MAX: usize = 256 << 10;
+/// Node n gives its jobs process numbers from `n << JOB_NODE_SHIFT` on: below those of the cluster,
+/// for 127 nodes.
+pub const JOB_NODE_SHIFT: u32 = 15;
+/// Process numbers that a job has of its own, from which no other namespace takes any.
+pub const JOB_PIDS: u32 = 512;
+/// Longest manifest of a saved job, bytes: it names every image.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
+/// Longest description of a saved job, bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 4_096;
+/// Files that go along with a saved job.
+pub const SAVED_FILES_MAX: usize = 65_536;
+/// Processes, and jobs, whose capabilities are kept because somebody has changed them.
+pub const CAPABILITY_RECORDS_MAX: usize = 16_384;

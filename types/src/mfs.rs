@@ -37,3 +37,6 @@ impl Patience {
 pub const SERVER: &str = "krg-mfs";
 /// The name of the process that serves this node's files to the others.
 pub const FILES_SERVER: &str = "krg-files";
+/// An extended attribute of the root of a node's tree, for root: how many have locked files by this
+/// mount, and not closed them. The kernel does not list such locks (proc_locks(5)).
+pub const LOCKS: &std::ffi::CStr = c"trusted.krg.locks";

@@ -110,7 +110,9 @@ pub fn put(
     if_revision: Option<u64>,
 ) -> Result<ConfigSetReply> {
     let (version, timeout_ms) = (PROTOCOL_VERSION, SET_MAX_MS);
-    let request = ConfigSetRequest { version, key, value, if_revision, timeout_ms };
+    // What is read here next is what was set.
+    let at_once = false;
+    let request = ConfigSetRequest { version, key, value, if_revision, timeout_ms, at_once };
     daemon::ask(AGREE_MAX, async |mut krgd| krgd.config_set(request).await)
 }
 

@@ -4,14 +4,10 @@ use crate::args::{KillArgs, WhereArgs};
 use crate::daemon::{self, SIGNAL_MAX};
 use anyhow::{Result, anyhow, bail};
 use clap::{CommandFactory, Parser};
-use krg_rpc::proto::control::SignalRequest;
+use krg_rpc::proto::control::{SignalReply, SignalRequest};
 use krg_sys::process::Signal;
-use krg_types::GlobalPid;
-use krg_types::limits::PROTOCOL_VERSION;
+use krg_types::limits::{PROTOCOL_VERSION, SIGNAL_NUMBER_MAX};
 use std::ffi::OsString;
-
-/// Signals are numbered up to here (signal(7)).
-const NUMBER_MAX: i32 = 64;
 
 /// `krg kill`.
 pub fn kill(args: &KillArgs) -> Result<u8> {
@@ -29,7 +25,8 @@ pub fn kill(args: &KillArgs) -> Result<u8> {
     };
     let mut code = 0;
     for word in pids {
-        if let Err(e) = pid(word).and_then(|pid| send(pid, signal, None)).and_then(told) {
+        let sent = pid(word).and_then(|pid| send(pid, signal, None));
+        if let Err(e) = sent.and_then(|reply| told(reply.errno)) {
             eprintln!("krg kill: {word}: {e:#}");
             code = 1;
         }
@@ -91,16 +88,12 @@ pub fn where_pid(argv: Vec<OsString>) -> Result<u8> {
 /// A process that there is, and its node.
 fn place_of(word: &str) -> Result<(u32, u32)> {
     let pid = pid(word)?;
-    match send(pid, 0, None)? {
+    let SignalReply { errno, node } = send(pid, 0, None)?;
+    match errno {
         // It is somebody else's.
-        0 | libc::EPERM => {}
-        errno => return Err(anyhow!("{word}: {}", words(errno))),
+        0 | libc::EPERM => Ok((pid, node)),
+        errno => Err(anyhow!("{word}: {}", words(errno))),
     }
-    let node = match GlobalPid::from_raw(pid) {
-        Some(pid) => pid.node().get(),
-        None => daemon::status()?.node,
-    };
-    Ok((pid, node))
 }
 
 fn pid(word: &str) -> Result<u32> {
@@ -109,22 +102,26 @@ fn pid(word: &str) -> Result<u32> {
     pid.ok_or_else(|| anyhow!("not the number of a process"))
 }
 
-fn number(word: &str) -> Result<i32> {
+/// A signal, by its name or number.
+///
+/// # Errors
+/// When there is none.
+pub fn number(word: &str) -> Result<i32> {
     let name = word.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     let named = || format!("SIG{name}").parse::<Signal>().ok().map(|signal| signal as i32);
-    let number = name.parse().ok().filter(|n| (0..=NUMBER_MAX).contains(n)).or_else(named);
+    let number = name.parse().ok().filter(|n| (0..=SIGNAL_NUMBER_MAX).contains(n)).or_else(named);
     number.ok_or_else(|| anyhow!("{word}: no such signal (krg kill --list)"))
 }
 
-/// Sends one, for another user if one is named; 0, or the errno of the node's kernel.
+/// Sends one, for another user if one is named: where to, and 0 or the errno of the node's kernel.
 ///
 /// # Errors
 /// When the node was not reached, or did not answer.
-pub fn send(pid: u32, signal: i32, uid: Option<u32>) -> Result<i32> {
+pub fn send(pid: u32, signal: i32, uid: Option<u32>) -> Result<SignalReply> {
     let version = PROTOCOL_VERSION;
     let ask = SignalRequest { version, pid, signal, uid };
-    Ok(daemon::ask(SIGNAL_MAX, async |mut krgd| krgd.signal(ask).await)?.errno)
+    daemon::ask(SIGNAL_MAX, async |mut krgd| krgd.signal(ask).await)
 }
 
 fn told(errno: i32) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Man pages and completions, made from the command line's own description.
 
-use super::{kill, krgadm, mosctl, openssi, setpe};
+use super::{capset, ipc, jobs, kill, krgadm, krgcr, mosctl, openssi, setpe};
 use crate::args::Cli;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
@@ -12,8 +12,16 @@ pub fn man(dir: &Path) -> Result<u8> {
     let mut krg = Cli::command().disable_help_subcommand(true);
     krg.build();
     write(dir, &krg, "krg")?;
-    let old = [krgadm::command(), setpe::command(), mosctl::command(), kill::where_pid_command()];
-    for command in old.into_iter().chain(openssi::commands()) {
+    let old = [
+        krgadm::command(),
+        setpe::command(),
+        mosctl::command(),
+        kill::where_pid_command(),
+        jobs::migrate_command(),
+        capset::old_command(),
+    ];
+    let old = old.into_iter().chain(openssi::commands());
+    for command in old.chain(krgcr::commands()).chain(ipc::commands()) {
         let name = command.get_name().to_owned();
         page(dir, command.disable_help_subcommand(true), &name)?;
     }

@@ -3,6 +3,7 @@
 use super::check::Check;
 use super::kernel::Mask;
 use super::probe;
+use krg_sys::caller::effective_uid;
 
 /// The capability CAP_SYS_ADMIN, as a bit of the mask in `/proc/self/status`.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -19,12 +20,10 @@ pub struct User {
 impl User {
     /// From the text of `/proc/self/status`.
     pub fn parse(status: &str) -> Self {
-        let field = |name: &str| {
-            status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default()
-        };
-        let uid = field("Uid:").split_whitespace().nth(1);
-        let caps = u64::from_str_radix(field("CapEff:").trim(), 16).unwrap_or(0);
-        User { root: uid == Some("0"), admin: caps >> CAP_SYS_ADMIN & 1 == 1 }
+        let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let caps = u64::from_str_radix(caps.unwrap_or_default().trim(), 16).unwrap_or(0);
+        let root = effective_uid(status) == Some(0);
+        User { root, admin: caps >> CAP_SYS_ADMIN & 1 == 1 }
     }
 }
 

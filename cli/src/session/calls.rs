@@ -4,10 +4,11 @@
 //! their way. Pure, but for `View`.
 
 use krg_sys::seccomp::{Answer, Numbers, Watched};
-use krg_types::limits::LOCAL_PID_BITS;
+use krg_types::limits::{JOB_NODE_SHIFT, LOCAL_PID_BITS};
 
-/// Every cluster pid: 30 bits, and no pid of Linux's own.
-pub const NUMBERS: Numbers = Numbers { from: 1 << LOCAL_PID_BITS, to: 1 << 30 };
+/// Every number by which the view shows a process of a node, or of a job. Those of jobs may be
+/// pids of this machine too.
+pub const NUMBERS: Numbers = Numbers { from: 1 << JOB_NODE_SHIFT, to: 1 << 30 };
 /// `which` of getpriority(2) and ioprio_get(2) for one process.
 const PRIO_PROCESS: u64 = 0;
 const IOPRIO_WHO_PROCESS: u64 = 1;
@@ -40,6 +41,10 @@ pub fn answer(number: i64, args: &[u64; 6], view: &dyn View) -> Answer {
     let Some(pid) = watched.map(|w| args[usize::from(w.argument)] as u32) else {
         return Answer::Go;
     };
+    // What the view shows under a pid of this machine is its own /proc's, which has no such file.
+    if pid >> LOCAL_PID_BITS == 0 && view.text(&format!("{pid}/where")).is_none() {
+        return Answer::Go;
+    }
     let stat = view.text(&format!("{pid}/stat"));
     let Some(fields) = stat.as_deref().and_then(fields) else {
         return Answer::Errno(libc::ESRCH);
@@ -136,6 +141,9 @@ mod tests {
         words[41 - 4] = "1".into();
         let stat = format!("8388613 (a ) b) S {}\n", words.join(" "));
         let texts = [
+            ("40000/stat", stat.clone()),
+            ("32769/where", "2\n".into()),
+            ("32769/stat", stat.clone()),
             ("8388613/stat", stat),
             ("8388613/status", "Name:\ta\nCpus_allowed_list:\t1-63\n".into()),
             (".sys/cpu/cpu3/topology/core_siblings_list", "2-3\n".into()),
@@ -183,6 +191,8 @@ mod tests {
         assert_eq!(ask(libc::SYS_getpriority, [1, PID, 0]), Answer::Go);
         assert_eq!(ask(libc::SYS_getpgid, [PID + 1, 0, 0]), Answer::Errno(libc::ESRCH));
         assert_eq!(ask(libc::SYS_read, [PID, 0, 0]), Answer::Go);
+        assert_eq!(ask(libc::SYS_getpgid, [40_000, 0, 0]), Answer::Go);
+        assert_eq!(ask(libc::SYS_getpgid, [32_769, 0, 0]), Answer::Value(50));
     }
 
     #[test]

@@ -30,6 +30,8 @@ struct State {
 pub struct Change {
     of: Vec<Handle>,
     tells: bool,
+    /// When it was asked for; nothing for what changes nothing.
+    asked: Asked,
 }
 
 /// What an operation changes the attributes of, and whether its answer tells them.
@@ -50,7 +52,7 @@ fn change(op: &Op) -> Change {
         | Op::RemoveXattr { file, .. } => (vec![file.clone()], false),
         _ => (Vec::new(), false),
     };
-    Change { of, tells }
+    Change { of, tells, asked: Asked::default() }
 }
 
 impl After {
@@ -59,11 +61,12 @@ impl After {
     }
 
     /// It is asked for.
-    pub fn begin(&self, op: &Op) -> Change {
-        let change = change(op);
+    pub fn begin(&self, op: &Op, asked: impl FnOnce() -> Asked) -> Change {
+        let mut change = change(op);
         if change.of.is_empty() {
             return change;
         }
+        change.asked = asked();
         let mut table = self.table();
         for of in &change.of {
             let state = table.entry(of.clone()).or_default();
@@ -74,8 +77,8 @@ impl After {
         change
     }
 
-    /// It is answered: with these bytes, to what was asked then.
-    pub fn end(&self, change: Change, answer: Option<&[u8]>, asked: Asked) {
+    /// It is answered, with these bytes.
+    pub fn end(&self, change: Change, answer: Option<&[u8]>) {
         if change.of.is_empty() {
             return;
         }
@@ -88,7 +91,7 @@ impl After {
                 continue;
             }
             match attr.filter(|_| state.alone) {
-                Some(attr) => state.told = Some((attr, asked, Instant::now())),
+                Some(attr) => state.told = Some((attr, change.asked, Instant::now())),
                 None => drop(table.remove(of)),
             }
         }
@@ -116,6 +119,10 @@ mod tests {
         Handle::new(text).unwrap()
     }
 
+    fn begin(after: &After, op: &Op) -> Change {
+        after.begin(op, Asked::default)
+    }
+
     fn unlink(dir: &[u8]) -> Op {
         Op::Unlink { dir: handle(dir), name: Name::new(b"name").unwrap() }
     }
@@ -130,43 +137,43 @@ mod tests {
 
     #[test]
     fn what_a_change_tells_is_had_once() {
-        let (after, asked) = (After::default(), Asked::default());
-        let change = after.begin(&unlink(b"dir"));
+        let after = After::default();
+        let change = begin(&after, &unlink(b"dir"));
         assert_eq!(size(&after, b"dir"), None, "it is under way");
-        after.end(change, Some(&told(7)), asked);
+        after.end(change, Some(&told(7)));
         assert_eq!((size(&after, b"other"), size(&after, b"dir")), (None, Some(7)));
         assert_eq!(size(&after, b"dir"), None);
-        after.end(after.begin(&unlink(b"dir")), None, asked);
-        after.end(after.begin(&unlink(b"dir")), Some(b"?"), asked);
+        after.end(begin(&after, &unlink(b"dir")), None);
+        after.end(begin(&after, &unlink(b"dir")), Some(b"?"));
         assert_eq!(size(&after, b"dir"), None, "it was not told");
         assert!(after.table().is_empty());
     }
 
     #[test]
     fn what_another_change_may_have_made_old_is_not_had() {
-        let (after, asked) = (After::default(), Asked::default());
-        let (one, two) = (after.begin(&unlink(b"dir")), after.begin(&unlink(b"dir")));
-        after.end(one, Some(&told(1)), asked);
+        let after = After::default();
+        let (one, two) = (begin(&after, &unlink(b"dir")), begin(&after, &unlink(b"dir")));
+        after.end(one, Some(&told(1)));
         assert_eq!(size(&after, b"dir"), None);
-        after.end(two, Some(&told(2)), asked);
+        after.end(two, Some(&told(2)));
         assert_eq!(size(&after, b"dir"), None, "which was the last is not known");
         let set = Op::SetAttr { file: handle(b"dir"), open: None, set: SetAttr::default() };
-        after.end(after.begin(&unlink(b"dir")), Some(&told(3)), asked);
-        after.end(after.begin(&set), Some(&told(4)), asked);
+        after.end(begin(&after, &unlink(b"dir")), Some(&told(3)));
+        after.end(begin(&after, &set), Some(&told(4)));
         assert_eq!(size(&after, b"dir"), None, "it was set since");
         assert!(after.table().is_empty());
     }
 
     #[test]
     fn no_more_than_some_are_kept() {
-        let (after, asked) = (After::default(), Asked::default());
-        let change = after.begin(&unlink(b"dir"));
+        let after = After::default();
+        let change = begin(&after, &unlink(b"dir"));
         for n in 0..2 * KEPT as u32 {
             let dir = n.to_le_bytes();
-            after.end(after.begin(&unlink(&dir)), Some(&told(1)), asked);
+            after.end(begin(&after, &unlink(&dir)), Some(&told(1)));
         }
         assert!(after.table().len() <= KEPT + 1);
-        after.end(change, Some(&told(5)), asked);
+        after.end(change, Some(&told(5)));
         assert_eq!(size(&after, b"dir"), Some(5), "what is under way is not forgotten");
     }
 }

@@ -7,6 +7,7 @@ use super::convert::file_attr;
 use super::inodes::Inodes;
 use super::known::{self, Known};
 use super::listings::Listings;
+use super::lock_owners::LockOwners;
 use super::news::News;
 use super::opens::{Asked, OpenFile, Opens};
 use super::stale::Stale;
@@ -19,7 +20,6 @@ use krg_faf::server::Open;
 use krg_sys::caller::Asker;
 use krg_sys::procfs::Procfs;
 use krg_types::limits::FILE_FORGETS_MAX;
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -80,27 +80,6 @@ pub struct Core {
     looking: Mutex<()>,
     /// Of what was sent there, so much the kernel has not been told yet.
     untold: Arc<AtomicUsize>,
-}
-
-/// Who has locked something of which file: the kernel tells of every descriptor that is closed,
-/// and only few of them matter.
-#[derive(Default)]
-pub struct LockOwners(Mutex<HashSet<(u64, u64)>>);
-
-impl LockOwners {
-    fn set(&self) -> MutexGuard<'_, HashSet<(u64, u64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One more.
-    pub fn add(&self, ino: INodeNo, owner: u64) {
-        self.set().insert((ino.0, owner));
-    }
-
-    /// No more; whether it was.
-    pub fn remove(&self, ino: INodeNo, owner: u64) -> bool {
-        self.set().remove(&(ino.0, owner))
-    }
 }
 
 /// What came of a request: the answer and the bytes that came with it.
@@ -193,7 +172,7 @@ impl Core {
         if edits {
             self.listings.edited();
         }
-        let (asked, change) = (self.asked(), self.after.begin(&op));
+        let change = self.after.begin(&op, || self.asked());
         let (asker, procfs) = (who.asker, self.procfs);
         let caller = match who.named {
             true => self.caller(asker),
@@ -217,7 +196,7 @@ impl Core {
             for (dir, name) in brought {
                 core.known.came(core.inodes.key_of(&dir), name.as_slice());
             }
-            core.after.end(change, reply.as_ref().ok().map(|(_, bytes)| &bytes[..]), asked);
+            core.after.end(change, reply.as_ref().ok().map(|(_, bytes)| &bytes[..]));
             done(reply.map_err(Errno::from_i32));
         };
         client.ask(ask, data, Box::new(done));

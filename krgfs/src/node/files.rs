@@ -450,16 +450,23 @@ impl Core {
         if lock.kind != LockKind::Unlock {
             // Before it is asked for: who dies meanwhile gives up what it may have got.
             file.locked(lock.owner);
-            self.lock_owners.add(file.ino, lock.owner);
         }
+        self.lock_owners.ask(file.ino, &lock);
         // What others have written under the lock before is to be seen under it.
         file.forget_first();
         let (core, ino) = (self.clone(), file.ino);
-        let done = move |result: Result<()>| match result {
-            Ok(()) if lock.kind != LockKind::Unlock && !core.is_local() => {
-                core.once_told(Some(Stale::Inode(ino)), move || done(result));
+        let done = move |result: Result<()>| {
+            // After another error it may have been done all the same.
+            let no = |e: &Errno| [Errno::EAGAIN, Errno::EINTR].contains(e);
+            let refused = result.as_ref().is_err_and(no);
+            let holds = if lock.kind == LockKind::Unlock { result.is_ok() } else { !refused };
+            core.lock_owners.answer(ino, &lock, holds);
+            match result {
+                Ok(()) if lock.kind != LockKind::Unlock && !core.is_local() => {
+                    core.once_told(Some(Stale::Inode(ino)), move || done(result));
+                }
+                result => done(result),
             }
-            result => done(result),
         };
         match waits {
             None => self.try_lock(who, fh, lock, done),

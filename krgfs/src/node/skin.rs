@@ -19,6 +19,7 @@ use fuser::{
 };
 use krg_faf::bytes::Bounded;
 use krg_faf::op::{Answer, Op, SetAttr};
+use krg_types::mfs;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -459,6 +460,10 @@ impl Filesystem for Tree {
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let file = (*or_reply!(self.core.handle(ino), reply)).clone();
+        if ino == INodeNo::ROOT && name.as_bytes() == mfs::LOCKS.to_bytes() {
+            let count = Bytes::from(self.core.lock_owners.count().to_string());
+            return Tree::xattr(size, reply)(Ok((Answer::Data, count)));
+        }
         let name = or_reply!(Bounded::new(name.as_bytes()).ok_or(Errno::ERANGE), reply);
         let capability = name.as_slice() == CAPABILITY;
         let plain = capability && self.core.inodes.is_plain(ino);

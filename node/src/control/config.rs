@@ -71,7 +71,7 @@ pub async fn set(station: &Station, ask: wire::ConfigSetRequest) -> Answer<wire:
         0 => TIMEOUT_MS,
         ms => ms.min(TIMEOUT_MS_MAX),
     };
-    let wire::ConfigSetRequest { key, value, if_revision, .. } = ask;
+    let wire::ConfigSetRequest { key, value, if_revision, at_once, .. } = ask;
     let command = Command::Config(config::Command::Set { key, value, if_revision });
     let limit = Duration::from_millis(limit.into());
     let (done, revision) = match station.meta.propose(command, limit).await.map_err(failed)? {
@@ -80,7 +80,7 @@ pub async fn set(station: &Station, ask: wire::ConfigSetRequest) -> Answer<wire:
         other => return Err(Status::internal(format!("{other:?} is no answer to that"))),
     };
     // Whoever asks this node next sees what this node has said was done.
-    if done {
+    if done && !at_once {
         station.meta.wait_revision(revision, limit).await.map_err(failed)?;
     }
     Ok(Response::new(wire::ConfigSetReply { revision, done }))

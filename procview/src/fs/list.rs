@@ -1,17 +1,22 @@
 //! The names in a directory.
 
 use super::lookup::{AT_ROOT, cluster_files, entry_item, system_file};
-use super::{Attr, Fs, LIST_MAX_AGE, Named, cpu, hidden, names, shape};
+use super::{Attr, Fs, LIST_MAX_AGE, Named, cpu, hidden, names, process, shape};
 use crate::error::ViewError;
 use crate::gather::Standing;
 use crate::inode::{Fixed, Item, NodeFile, Who, start_bits};
 use crate::merge::mosix;
+use crate::numbers::Numbers;
+use crate::store::NodeView;
+use krg_rpc::peers::Peer;
 use krg_sys::caller::Asker;
 use krg_types::{GlobalPid, NodeId, PidFile};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 fn plain(name: impl Into<String>, item: Item) -> Named {
     let (kind, perm) = shape(item);
-    Named { name: name.into(), attr: Attr { item, kind, perm, uid: 0, gid: 0 } }
+    Named { name: name.into(), attr: Attr { item, kind, perm, uid: 0, gid: 0, size: 0 } }
 }
 
 impl Fs {
@@ -56,7 +61,7 @@ impl Fs {
 
     /// As in the kernel: names first, then the processes, lowest number first.
     async fn root(&self) -> Vec<Named> {
-        self.gather.refresh(None, true, 0, LIST_MAX_AGE).await;
+        self.gather.refresh_told(None, true, 0, LIST_MAX_AGE).await;
         let mut all: Vec<Named> =
             AT_ROOT.iter().map(|(name, f)| plain(*name, Item::Fixed(*f))).collect();
         for name in names::list(&self.procfs, Fixed::Root) {
@@ -70,8 +75,10 @@ impl Fs {
             }
         }
         all.push(plain("1", Item::Process(Who::Root)));
-        for (peer, view) in self.gather.shown() {
-            for (local, process) in view.procs.iter() {
+        let shown = self.gather.shown();
+        all.extend(self.numbered_all(&shown));
+        for (peer, view) in shown {
+            for (local, process) in view.procs.iter().filter(|(_, p)| p.number == 0) {
                 let Some(pid) = GlobalPid::new(peer.id, *local) else { continue };
                 let who = Who::Process(pid, start_bits(process.start_ticks));
                 let mut named = plain(pid.to_string(), Item::Process(who));
@@ -81,6 +88,17 @@ impl Fs {
             }
         }
         all
+    }
+
+    /// Those of jobs, each once, wherever it was seen last.
+    fn numbered_all(&self, shown: &[(Peer, Arc<NodeView>)]) -> Vec<Named> {
+        let numbers = shown.iter().flat_map(|(_, view)| view.numbers.all());
+        let numbers: BTreeSet<u32> = numbers.collect();
+        let named = numbers.into_iter().filter_map(|number| {
+            let item = self.with_number(number)?;
+            Some(Named { name: number.to_string(), attr: self.attr(item).ok()? })
+        });
+        named.collect()
     }
 
     fn fixed(&self, dir: Fixed) -> Vec<Named> {
@@ -145,32 +163,45 @@ impl Fs {
         named.collect()
     }
 
-    async fn threads(&self, pid: GlobalPid, asker: &Asker) -> Result<Vec<Named>, ViewError> {
-        let tids = self.thread_ids(pid, asker).await?;
+    /// Lowest first.
+    pub(super) async fn threads(
+        &self,
+        pid: GlobalPid,
+        asker: &Asker,
+    ) -> Result<Vec<Named>, ViewError> {
+        let (tids, numbers) = self.thread_ids(pid, asker).await?;
         let items = tids.into_iter().filter_map(|tid| {
-            let name = GlobalPid::new(pid.node(), tid)?.to_string();
+            let plain = GlobalPid::new(pid.node(), tid)?.raw();
+            let name = numbers.shown(tid).unwrap_or(plain).to_string();
             let attr = self.attr(Item::Task(pid, tid)).ok()?;
             Some(Named { name, attr })
         });
         Ok(items.collect())
     }
 
-    /// The node's own thread ids, lowest first. A node that does not answer: the main thread,
-    /// which is the last that is known.
-    async fn thread_ids(&self, pid: GlobalPid, asker: &Asker) -> Result<Vec<u32>, ViewError> {
+    /// The node's own thread ids, and how they are shown. A node that does not answer: the main
+    /// thread, which is the last that is known.
+    async fn thread_ids(
+        &self,
+        pid: GlobalPid,
+        asker: &Asker,
+    ) -> Result<(Vec<u32>, Numbers), ViewError> {
+        let view = self.gather.view(pid.node()).ok_or(ViewError::NoEntry)?;
         let process = self.process_now(pid)?;
+        let only = || (vec![pid.local()], view.numbers.as_ref().clone());
         let silent = self.gather.standing(pid.node()) != Standing::Online;
-        if silent || super::process::is_single(&process) {
-            return Ok(vec![pid.local()]);
+        if silent || process::is_single(&process) {
+            return Ok(only());
         }
         let entries = self.entries(pid, process.start_ticks, PidFile::Task, asker).await;
         let entries = match entries {
-            Err(ViewError::Unreachable(_)) => return Ok(vec![pid.local()]),
+            Err(ViewError::Unreachable(_)) => return Ok(only()),
             other => other?,
         };
         let mut tids: Vec<u32> = entries.iter().filter_map(|e| e.name.parse().ok()).collect();
         tids.sort_unstable();
-        Ok(tids)
+        let numbers = process::numbers(&view, pid, &entries);
+        Ok((tids, numbers))
     }
 
     async fn entry_names(

@@ -3,6 +3,7 @@
 use super::{Attr, Fs, LIST_MAX_AGE, cpu, names};
 use crate::error::ViewError;
 use crate::inode::{Fixed, Item, NAMESPACES, NodeFile, Who, start_bits};
+use crate::numbers::home_of;
 use krg_sys::caller::Asker;
 use krg_types::{GlobalPid, NodeId, PidFile, SystemFile};
 use std::time::Duration;
@@ -10,16 +11,19 @@ use std::time::Duration;
 /// A process's directory is found by a sample at most this old: whoever looks up many does not
 /// cost a sample each.
 const LOOKUP_MAX_AGE: Duration = Duration::from_millis(300);
+/// One that keeps its number when it goes to another node is looked for in younger ones.
+const NUMBERED_MAX_AGE: Duration = Duration::from_millis(50);
 /// Descriptor numbers above this have no inode number (Linux's NR_OPEN ceiling is 2^30, its
 /// default 2^20).
 const FD_MAX: u32 = (1 << 24) - 1;
 
 /// The directories and links at the root that are there whatever runs.
-pub(super) const AT_ROOT: [(&str, Fixed); 9] = [
+pub(super) const AT_ROOT: [(&str, Fixed); 10] = [
     ("self", Fixed::SelfLink),
     ("thread-self", Fixed::ThreadSelf),
     (".local", Fixed::Local),
     (".sys", Fixed::DotSys),
+    (".live", Fixed::Live),
     ("net", Fixed::Net),
     ("pressure", Fixed::Pressure),
     ("nodes", Fixed::Nodes),
@@ -67,6 +71,11 @@ impl Fs {
             Item::CpuDir(n) if name == "topology" => Some(Item::CpuTopology(n)),
             Item::CpuTopology(n) => place(&cpu::TOPOLOGY, name).map(|f| Item::CpuFile(n, f)),
             Item::Process(who) => PidFile::from_name(name).map(|f| Item::PidFile(who, f)),
+            Item::PidFile(Who::Process(pid, _), PidFile::Task) if self.has_number(pid) => {
+                let threads = self.threads(pid, asker).await?;
+                let shown = threads.into_iter().find(|t| t.name == name).map(|t| t.attr.item);
+                shown.or_else(|| digits(name).and_then(|tid| in_task(pid, tid)))
+            }
             Item::PidFile(Who::Process(pid, _), PidFile::Task) => {
                 digits(name).filter(|tid| *tid > 0).and_then(|tid| in_task(pid, tid))
             }
@@ -91,6 +100,9 @@ impl Fs {
         if raw == 1 {
             return Some(Item::Process(Who::Root));
         }
+        if let Some(item) = self.numbered(raw).await {
+            return Some(item);
+        }
         let Some(pid) = GlobalPid::from_raw(raw) else {
             let there = self.procfs.root().lstat(name).is_ok();
             return there.then_some(Item::LocalPid(raw));
@@ -110,6 +122,41 @@ impl Fs {
             }
         };
         Some(Item::Process(Who::Process(pid, start)))
+    }
+
+    /// A job's process by the number that it has for life.
+    async fn numbered(&self, number: u32) -> Option<Item> {
+        let home = home_of(number)?;
+        let known = self.with_number(number);
+        self.known(home.get())?;
+        let (first, max_age) = match known {
+            Some(Item::Process(Who::Process(pid, _))) => (pid.node(), NUMBERED_MAX_AGE),
+            _ => (home, LIST_MAX_AGE),
+        };
+        self.gather.refresh(Some(first), true, 0, max_age).await;
+        if self.with_number(number).is_none() {
+            self.gather.refresh(None, true, 0, LIST_MAX_AGE).await;
+        }
+        self.with_number(number)
+    }
+
+    /// As the views are now. It moves between two looks at two nodes: the later one is right.
+    pub(super) fn with_number(&self, number: u32) -> Option<Item> {
+        let here = self.gather.shown().into_iter().filter_map(|(peer, view)| {
+            let local = view.numbers.local(number)?;
+            let process = view.procs.get(&local)?;
+            let who =
+                Who::Process(GlobalPid::new(peer.id, local)?, start_bits(process.start_ticks));
+            let age_ns = self.gather.age_ns(&peer, view.procs_stamp_ns).unwrap_or(u64::MAX);
+            Some((age_ns, Item::Process(who)))
+        });
+        here.min_by_key(|(age_ns, _)| *age_ns).map(|(_, item)| item)
+    }
+
+    /// Is it a job's?
+    pub(super) fn has_number(&self, pid: GlobalPid) -> bool {
+        let view = self.gather.view(pid.node());
+        view.is_some_and(|view| view.numbers.shown(pid.local()).is_some())
     }
 
     fn in_fixed(&self, dir: Fixed, name: &str) -> Option<Item> {

@@ -3,8 +3,10 @@
 use super::{Fs, may_trace_all};
 use crate::error::ViewError;
 use crate::inode::{Who, start_bits};
+use crate::numbers::Numbers;
 use crate::render::{self, Place, mask};
 use crate::store::{NodeView, Process};
+use krg_rpc::proto::proc::Entry;
 use krg_sys::caller::Asker;
 use krg_types::{GlobalPid, PidFile};
 use std::sync::Arc;
@@ -36,8 +38,23 @@ impl Fs {
 pub(super) fn text(
     process: &Process,
     file: PidFile,
-    place: &Place,
+    place: &Place<'_>,
     asker: &Asker,
+) -> Option<Result<Vec<u8>, ViewError>> {
+    match file {
+        // Whether another user may read it is for the owner's kernel to say.
+        PidFile::Environ if !may_trace_all(asker) => None,
+        PidFile::Stat => Some(stat(&process.texts[0], place, may_trace_all(asker))),
+        _ => held(process, file, place),
+    }
+}
+
+/// The same for everybody who may read the file; the kernel sees to that. `None`: it is too long
+/// to be held, or no such file is.
+pub(super) fn held(
+    process: &Process,
+    file: PidFile,
+    place: &Place<'_>,
 ) -> Option<Result<Vec<u8>, ViewError>> {
     if file == PidFile::Comm {
         let comm = render::stat::parse(&process.texts[0]).map(|s| unescaped(s.comm));
@@ -49,16 +66,24 @@ pub(super) fn text(
     }
     let raw = &process.texts[at];
     match file {
-        PidFile::Stat => Some(stat(raw, place, may_trace_all(asker))),
+        PidFile::Stat => Some(stat(raw, place, false)),
         PidFile::Status => {
             let kthread = render::stat::parse(&process.texts[0]).is_some_and(|s| s.is_kthread());
             let text = render::status::status(raw, place, kthread);
             Some(text.ok_or(ViewError::Malformed(place.node)))
         }
-        // Whether another user may read it is for the owner's kernel to say.
-        PidFile::Environ if !may_trace_all(asker) => None,
         _ => Some(Ok(raw.to_vec())),
     }
+}
+
+/// How a node's numbers are shown, with those of the threads of one process if that is a job's.
+pub(super) fn numbers(view: &NodeView, pid: GlobalPid, threads: &[Entry]) -> Numbers {
+    if view.numbers.shown(pid.local()).is_none() {
+        return view.numbers.as_ref().clone();
+    }
+    let tid = |e: &Entry| e.name.parse().ok();
+    let all = threads.iter().filter_map(|e| Some((tid(e)?, e.status.as_slice())));
+    view.numbers.with_threads(all)
 }
 
 /// Has it one thread? Then what the sample says of the process is what there is to say of its
@@ -68,7 +93,7 @@ pub(super) fn is_single(process: &Process) -> bool {
 }
 
 /// A stat text of a process or a thread.
-pub(super) fn stat(raw: &[u8], place: &Place, whole: bool) -> Result<Vec<u8>, ViewError> {
+pub(super) fn stat(raw: &[u8], place: &Place<'_>, whole: bool) -> Result<Vec<u8>, ViewError> {
     let text = render::stat::stat(raw, place).ok_or(ViewError::Malformed(place.node))?;
     Ok(if whole { text } else { mask::hide(&text) })
 }

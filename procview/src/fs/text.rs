@@ -5,8 +5,8 @@ use crate::error::ViewError;
 use crate::gather::Standing;
 use crate::inode::{Fixed, Item, NAMESPACES, NodeFile, Who};
 use crate::merge::{self, Part, mosix};
-use crate::render;
 use crate::render::root::Root;
+use crate::render::{self, Place};
 use krg_rpc::status::RpcError;
 use krg_sys::caller::Asker;
 use krg_types::limits::LOCAL_PID_BITS;
@@ -28,14 +28,22 @@ impl Fs {
     /// ESRCH for a process that has ended, EHOSTDOWN for a node that does not answer and of
     /// which nothing is known, or what the owner's kernel says.
     pub async fn text(&self, item: Item, asker: &Asker) -> Result<Vec<u8>, ViewError> {
+        let item = self.seen(item, asker);
         match item {
             Item::PidFile(Who::Root, file) => self.root_text(file),
+            Item::PidFile(who @ Who::Process(pid, _), file) if file.is_of_moves() => {
+                self.move_text(pid, who, file, asker).await
+            }
             Item::PidFile(who @ Who::Process(pid, _), file) => {
                 self.process_text(pid, who, file, asker).await
             }
             Item::TaskFile(pid, tid, file) => self.thread_text(pid, tid, file, asker).await,
             Item::Entry(pid, PidFile::Fdinfo, n) => {
                 self.entry_link(pid, PidFile::Fdinfo, n, asker).await
+            }
+            Item::Held(pid, start, place, version) => {
+                self.fresh(pid).await;
+                self.held_text((pid, start, place, version)).map(|(text, _)| text)
             }
             // For who starts a cluster and wants to know when its views are whole.
             Item::Fixed(Fixed::Settled) => Ok(line(self.gather.settle(SETTLE_MAX).await)),
@@ -84,9 +92,9 @@ impl Fs {
         let parts: Vec<Part<'_>> = cluster
             .nodes
             .iter()
-            .filter_map(|(peer, view, cpu_base)| {
-                let text = view.text(file)?;
-                Some(Part { node: peer.id, text, cpu_base: *cpu_base })
+            .filter_map(|n| {
+                let text = n.view.text(file)?;
+                Some(Part { node: n.peer.id, text, cpu_base: n.cpu_base })
             })
             .collect();
         merge::system_file(file, &parts, &self.cluster_facts(&cluster))
@@ -161,9 +169,10 @@ impl Fs {
         let own = cluster
             .nodes
             .iter()
-            .find(|(_, view, base)| (*base..base + view.facts.cpus).contains(&n));
-        let (peer, view, base) = own.ok_or(ViewError::NoEntry)?;
-        let text = cpu::topology(place, n, peer.id.get(), *base, view.facts.cpus);
+            .find(|own| (own.cpu_base..own.cpu_base + own.view.facts.cpus).contains(&n));
+        let own = own.ok_or(ViewError::NoEntry)?;
+        let cpus = own.view.facts.cpus;
+        let text = cpu::topology(place, n, own.peer.id.get(), own.cpu_base, cpus);
         Ok(text.ok_or(ViewError::NoEntry)?.into_bytes())
     }
 
@@ -183,7 +192,7 @@ impl Fs {
     ) -> Result<Vec<u8>, ViewError> {
         self.gather.refresh(Some(pid.node()), true, 0, PID_MAX_AGE).await;
         let cluster = self.cluster();
-        let (place, view) = cluster.place(pid.node()).ok_or(ViewError::NoProcess)?;
+        let (place, view, _) = cluster.place(pid.node()).ok_or(ViewError::NoProcess)?;
         let process = process::find(view, who)?;
         match process::text(process, file, &place, asker) {
             Some(text) => text,
@@ -202,7 +211,7 @@ impl Fs {
     ) -> Result<Vec<u8>, ViewError> {
         let process = self.process_now(pid)?;
         let cluster = self.cluster();
-        let (place, _) = cluster.place(pid.node()).ok_or(ViewError::NoProcess)?;
+        let (place, view, _) = cluster.place(pid.node()).ok_or(ViewError::NoProcess)?;
         let main = tid == pid.local();
         let silent = self.gather.standing(pid.node()) != Standing::Online;
         let own = matches!(file, PidFile::Stat | PidFile::Status | PidFile::Comm);
@@ -216,6 +225,8 @@ impl Fs {
         let threads = self.entries(pid, process.start_ticks, PidFile::Task, asker).await?;
         let thread = threads.iter().find(|e| e.name.parse() == Ok(tid));
         let thread = thread.ok_or(ViewError::NoProcess)?;
+        let numbers = process::numbers(view, pid, &threads);
+        let place = Place { numbers: &numbers, ..place };
         match file {
             PidFile::Stat => process::stat(&thread.stat, &place, may_trace_all(asker)),
             PidFile::Status => {
@@ -236,12 +247,19 @@ impl Fs {
         Ok(match item {
             // A caller of another pid namespace has no number here; the kernel knows it.
             Item::Fixed(Fixed::SelfLink) => match asker.tgid(&self.procfs) {
+                // A job's process has that number here.
+                Some(tgid) if self.with_number(tgid).is_some() => local("self"),
                 Some(tgid) => tgid.to_string().into_bytes(),
                 None => local("self"),
             },
             Item::Fixed(Fixed::ThreadSelf) => match asker.tgid(&self.procfs) {
+                Some(tgid) if self.with_number(tgid).is_some() => local("thread-self"),
                 Some(tgid) => format!("{tgid}/task/{}", asker.tid).into_bytes(),
                 None => local("thread-self"),
+            },
+            Item::Fixed(Fixed::Live) => match &self.live {
+                Some(live) => self.up_to(live),
+                None => b".".to_vec(),
             },
             Item::Fixed(Fixed::Local) => self.local.as_os_str().as_bytes().to_vec(),
             Item::Fixed(Fixed::NodesSelf) => format!("node{}", self.gather.own()).into_bytes(),

@@ -9,17 +9,25 @@ use std::path::Path;
 
 /// What it says is mounted.
 const SOURCE: &str = "krgproc";
+/// The type of the mount beside a view, for what must be live.
+pub const FS_TYPE_LIVE: &str = "fuse.krglive";
 
 /// Mounts `view` on the directory `at`. Serving begins with `Session::spawn`; the mount stays
-/// when the session ends, and is for the caller to take away.
+/// when the session ends, and is for the caller to take away. `live`: it stands beside one that holds
+/// texts.
 ///
 /// # Errors
 /// When the directory is not there or FUSE refuses.
-pub fn mount(view: View, at: &Path, threads: usize) -> Result<Session<View>, FuseError> {
+pub fn mount(
+    view: View,
+    at: &Path,
+    threads: usize,
+    live: bool,
+) -> Result<Session<View>, FuseError> {
     // Everybody may look (the modes decide, checked by the kernel), as in every /proc.
     let looks = Looks {
         source: SOURCE,
-        fs_type: FS_TYPE,
+        fs_type: if live { FS_TYPE_LIVE } else { FS_TYPE },
         flags: MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
         options: "default_permissions",
     };

@@ -32,12 +32,20 @@ pub struct StatFields<'a> {
     pub vsize: u64,
     /// Resident memory, pages.
     pub rss: u64,
+    /// Address of the program's text.
+    pub startcode: u64,
 }
 
 impl StatFields<'_> {
     /// Is it a thread of the kernel?
     pub fn is_kthread(&self) -> bool {
         self.flags & PF_KTHREAD != 0
+    }
+
+    /// Is this process still the same one, and has it not called execve(2)?
+    pub fn is_program_of(&self, later: &StatFields<'_>) -> bool {
+        let same = |s: &StatFields<'_>| (s.starttime, s.startcode);
+        same(self) == same(later) && self.comm == later.comm
     }
 }
 
@@ -60,8 +68,8 @@ fn fields(rest: &[u8]) -> Option<impl Iterator<Item = (usize, &[u8])>> {
 pub fn parse(raw: &[u8]) -> Option<StatFields<'_>> {
     let (pid, comm, rest) = split(raw.strip_suffix(b"\n").unwrap_or(raw))?;
     let pid = u32::try_from(number(pid)?).ok()?;
-    let (mut state, mut ppid, mut values) = (None, None, [0u64; 25]);
-    for (field, word) in fields(rest)?.take_while(|(field, _)| *field <= 24) {
+    let (mut state, mut ppid, mut values) = (None, None, [0u64; 27]);
+    for (field, word) in fields(rest)?.take_while(|(field, _)| *field <= 26) {
         match (field, word) {
             (3, [letter]) => state = Some(*letter),
             (4, _) => ppid = Some(u32::try_from(number(word)?).ok()?),
@@ -81,13 +89,14 @@ pub fn parse(raw: &[u8]) -> Option<StatFields<'_>> {
         starttime: values[22],
         vsize: values[23],
         rss: values[24],
+        startcode: values[26],
     })
 }
 
 /// The text as the cluster shows it: pid, ppid, pgrp, session and tpgid are cluster pids (0 and
 /// negative numbers stay; a ppid of 0 becomes the root's, save of a kernel thread), processor is
 /// the cluster's cpu, starttime counts from the cluster's boot. All else stays, byte for byte.
-pub fn stat(raw: &[u8], place: &Place) -> Option<Vec<u8>> {
+pub fn stat(raw: &[u8], place: &Place<'_>) -> Option<Vec<u8>> {
     let kthread = parse(raw)?.is_kthread();
     let (body, end) = match raw.strip_suffix(b"\n") {
         Some(body) => (body, &b"\n"[..]),
@@ -121,14 +130,14 @@ fn cpu(word: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::numbers::Numbers;
     use krg_types::NodeId;
 
-    fn place() -> Place {
-        Place { node: NodeId::new(2).unwrap(), cpu_base: 16, start_shift_ticks: 1000 }
-    }
-
     fn rendered(raw: &str) -> Option<String> {
-        stat(raw.as_bytes(), &place()).map(|out| String::from_utf8(out).unwrap())
+        let node = NodeId::new(2).unwrap();
+        let numbers = &Numbers::default();
+        let place = Place { node, cpu_base: 16, start_shift_ticks: 1000, numbers };
+        stat(raw.as_bytes(), &place).map(|out| String::from_utf8(out).unwrap())
     }
 
     #[test]

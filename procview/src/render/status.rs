@@ -8,7 +8,7 @@ use crate::merge::text::{put, split_at_byte};
 /// but as a PPid it becomes the root's, save of a kernel thread. All else stays, byte for byte,
 /// so `Cpus_allowed` counts the node's own cpus. The kernel escapes newlines in Name, so no
 /// process can forge a line.
-pub fn status(raw: &[u8], place: &Place, kthread: bool) -> Option<Vec<u8>> {
+pub fn status(raw: &[u8], place: &Place<'_>, kthread: bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(raw.len() + 128);
     let mut has_pid = false;
     for line in raw.split_inclusive(|b| *b == b'\n') {
@@ -42,10 +42,12 @@ fn names_a_pid(key: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::numbers::Numbers;
     use krg_types::NodeId;
 
     fn rendered(raw: &str, kthread: bool) -> Option<String> {
-        let place = Place { node: NodeId::new(1).unwrap(), cpu_base: 4, start_shift_ticks: 9 };
+        let (node, numbers) = (NodeId::new(1).unwrap(), &Numbers::default());
+        let place = Place { node, cpu_base: 4, start_shift_ticks: 9, numbers };
         status(raw.as_bytes(), &place, kthread).map(|out| String::from_utf8(out).unwrap())
     }
 

@@ -44,7 +44,8 @@ fn pjdfstest(lab: &Lab) {
         part.split(' ').next()?.parse().ok()
     };
     let failed: Vec<&str> = said.out.lines().filter(|l| l.contains("FAILED")).collect();
-    assert_eq!((said.code, count(" failed")), (0, Some(0)), "{failed:#?}\n{}", said.out);
+    let whole = format!("{failed:#?}\n{}\n{}", said.err, said.out);
+    assert_eq!((said.code, count(" failed")), (0, Some(0)), "{whole}");
     assert!(count(" passed").is_some_and(|n| n >= PASSED_MIN), "{summary:?}\n{}", said.out);
 }
 

@@ -163,7 +163,7 @@ fn about(file: &Handle, open: OpenId) -> Vec<Op> {
         Op::GetAttr { file: file(), open: None },
         Op::SetAttr { file: file(), open: Some(open), set },
         Op::ReadLink { file: file() },
-        Op::MakeNode { dir: file(), name: name(), mode: libc_mode(), umask: 0, rdev: 0 },
+        Op::MakeNode { dir: file(), name: name(), mode: fifo(), umask: 0, rdev: 0 },
         Op::MakeDir { dir: file(), name: name(), mode: 0o777, umask: 0 },
         Op::Link { file: file(), dir: Handle::default(), name: name() },
         Op::Unlink { dir: file(), name: name() },
@@ -189,7 +189,7 @@ fn about(file: &Handle, open: OpenId) -> Vec<Op> {
 }
 
 /// A FIFO that all may use (mknod(2)).
-fn libc_mode() -> u32 {
+fn fifo() -> u32 {
     0o010_777
 }
 
@@ -238,7 +238,8 @@ fn forged(handle: &Handle, other: &Handle) -> Vec<Handle> {
     forged.into_iter().map(|bytes| Handle::new(bytes).expect("it is short")).collect()
 }
 
-pub async fn forged_handles_are_no_files() {
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_handles_are_no_files() {
     let world = World::new(3);
     let node = Node::serve(&world).await;
     let mut guest = Guest::new(&node, world.papers(3), 1).await;
@@ -261,7 +262,8 @@ pub async fn forged_handles_are_no_files() {
     node.is_kept();
 }
 
-pub async fn absurd_numbers_are_refused() {
+#[tokio::test(flavor = "multi_thread")]
+async fn absurd_numbers_are_refused() {
     let world = World::new(3);
     let node = Node::serve(&world).await;
     let mut guest = Guest::new(&node, world.papers(3), 1).await;
@@ -283,7 +285,8 @@ pub async fn absurd_numbers_are_refused() {
     node.is_kept();
 }
 
-pub async fn absurd_frames_end_their_connection_only() {
+#[tokio::test(flavor = "multi_thread")]
+async fn absurd_frames_end_their_connection_only() {
     let world = World::new(3);
     let node = Node::serve(&world).await;
     let mut quiet = Guest::new(&node, world.papers(1), 1).await;
@@ -329,7 +332,8 @@ pub async fn absurd_frames_end_their_connection_only() {
     node.is_kept();
 }
 
-pub async fn what_is_cancelled_is_not_begun() {
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_is_not_begun() {
     let world = World::new(3);
     let node = Node::serve(&world).await;
     let mut guest = Guest::new(&node, world.papers(3), 1).await;
@@ -363,7 +367,8 @@ pub async fn what_is_cancelled_is_not_begun() {
 }
 
 /// Many members ask anything of anything, as anybody, faster than they hear.
-pub async fn a_storm_of_questions_hurts_nobody() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_questions_hurts_nobody() {
     let world = World::new(3);
     let node = Arc::new(Node::serve(&world).await);
     let mut storms = tokio::task::JoinSet::new();

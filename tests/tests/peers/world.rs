@@ -8,7 +8,7 @@ use krg_cluster::serve::Service;
 use krg_cluster::{Members, fingerprint};
 use krg_procview::gather::Gather;
 use krg_procview::live::Live;
-use krg_procview::sample::Sampler;
+use krg_procview::sample::{NoJobs, Sampler};
 use krg_procview::serve;
 use krg_rpc::dial::Secure;
 use krg_rpc::pool;
@@ -101,7 +101,7 @@ impl World {
         let view = serve::Service {
             cluster: CLUSTER.into(),
             facts,
-            sampler: Sampler::new(procfs.clone()),
+            sampler: Sampler::new(procfs.clone(), NoJobs),
             live: Live::start(procfs).expect("threads start"),
         };
         self.serve(node, service(node), serve::server(view), listener);
