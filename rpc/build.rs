@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "proto/checkpoint.proto",
         "proto/checkpoint_service.proto",
         "proto/capability.proto",
+        "proto/view.proto",
     ];
     let fds = protox::compile(protos, ["proto"])?;
     tonic_prost_build::configure().compile_fds(fds)?;

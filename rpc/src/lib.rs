@@ -42,6 +42,10 @@ pub mod proto {
     pub mod capability {
         tonic::include_proto!("krg.capability.v1");
     }
+    /// What a viewer knows, for commands of its machine.
+    pub mod view {
+        tonic::include_proto!("krg.view.v1");
+    }
     /// This machine's own commands.
     pub mod control {
         tonic::include_proto!("krg.control.v1");
