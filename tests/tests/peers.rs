@@ -36,7 +36,15 @@ use tokio_stream::wrappers::ReceiverStream;
 
 fn want(version: u32, cluster: &str) -> wire::Want {
     let cluster = cluster.into();
-    wire::Want { version, cluster, id: 1, procs: true, files: 1, max_age_ms: 0 }
+    wire::Want {
+        version,
+        cluster,
+        id: 1,
+        procs: true,
+        files: 1,
+        max_age_ms: 0,
+        texts_max_age_ms: 0,
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::path::Path;
 
 /// What it says is mounted.
 const SOURCE: &str = "krgproc";
+const SOURCE_LIVE: &str = "krglive";
 /// The type of the mount beside a view, for what must be live.
 pub const FS_TYPE_LIVE: &str = "fuse.krglive";
 
@@ -26,7 +27,7 @@ pub fn mount(
 ) -> Result<Session<View>, FuseError> {
     // Everybody may look (the modes decide, checked by the kernel), as in every /proc.
     let looks = Looks {
-        source: SOURCE,
+        source: if live { SOURCE_LIVE } else { SOURCE },
         fs_type: if live { FS_TYPE_LIVE } else { FS_TYPE },
         flags: MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
         options: "default_permissions",

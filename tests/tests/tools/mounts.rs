@@ -62,7 +62,7 @@ fn busy(lab: &Lab) {
     let said = lab.sh(1, "export LC_ALL=C; cd /mnt/x && umount /mnt/x");
     assert!(said.code != 0 && said.err.contains("busy"), "{said:?}");
     assert!(lab.sh(1, "cat /mnt/x/stat").ok().starts_with("cpu "), "it works as before");
-    let held = lab.sh(1, "export LC_ALL=C; exec 5</mnt/x/nodes/nrnodes; umount /mnt/x");
+    let held = lab.sh(1, "export LC_ALL=C; exec 5</mnt/x/4194305/status; umount /mnt/x");
     assert!(held.code != 0 && held.err.contains("busy"), "an open file: {held:?}");
     lab.sh(1, "umount /mnt/x").ok();
     gone(lab);
