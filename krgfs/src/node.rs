@@ -112,10 +112,10 @@ fn read_ahead(at: &Path) {
 }
 
 /// What the kernel is asked to do of what it can. Only what is listed here: fuser lets others
-/// through that it does not carry out.
+/// through that it does not carry out. Not FUSE_ATOMIC_O_TRUNC: with it a program that runs is cut
+/// short by an open to read that empties, before the kernel says ETXTBSY (do_open in fs/namei.c).
 fn capabilities(config: &mut KernelConfig, local: bool) {
     let mut wanted = InitFlags::FUSE_ASYNC_READ
-        | InitFlags::FUSE_ATOMIC_O_TRUNC
         | InitFlags::FUSE_BIG_WRITES
         | InitFlags::FUSE_DONT_MASK
         | InitFlags::FUSE_POSIX_LOCKS

@@ -125,16 +125,20 @@ fn is_command_name(name: &str) -> bool {
 /// Makes the lab's directory: whoever makes it has the name.
 fn make_dir(name: &LabName) -> Result<()> {
     let dir = name.dir();
-    fs::create_dir_all(LABS).with_context(|| format!("cannot make {LABS}"))?;
-    match DirBuilder::new().mode(0o700).create(&dir) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            let option = name.option();
-            bail!(
-                "lab `{name}` is there already: see `krg lab status{option}`, end it with \
-                 `krg lab stop{option}`, or choose another --name"
-            )
+    loop {
+        fs::create_dir_all(LABS).with_context(|| format!("cannot make {LABS}"))?;
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                let option = name.option();
+                bail!(
+                    "lab `{name}` is there already: see `krg lab status{option}`, end it with \
+                     `krg lab stop{option}`, or choose another --name"
+                )
+            }
+            // The last of the other labs has just ended, and took what held them all along.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            made => return made.with_context(|| format!("cannot make {}", dir.display())),
         }
-        made => made.with_context(|| format!("cannot make {}", dir.display())),
     }
 }
 

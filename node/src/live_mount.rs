@@ -30,7 +30,9 @@ pub fn take_away(at: &Path) {
 
 /// Takes away all that are left, when the daemon ends.
 pub fn clear(run_dir: &Path) {
-    for entry in std::fs::read_dir(run_dir.join("live")).into_iter().flatten().flatten() {
-        let _ = umount_detach(&entry.path());
+    let all = run_dir.join("live");
+    for entry in std::fs::read_dir(&all).into_iter().flatten().flatten() {
+        take_away(&entry.path());
     }
+    let _ = std::fs::remove_dir(all);
 }

@@ -7,10 +7,12 @@ import itertools
 import mmap
 import os
 import resource
+import shutil
 import signal
 import socket
 import stat
 import struct
+import subprocess
 import sys
 import threading
 import time

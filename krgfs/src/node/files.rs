@@ -65,9 +65,6 @@ impl Core {
             if let Err(e) = clear {
                 return done(Err(e));
             }
-            if flags & libc::O_TRUNC != 0 {
-                core.behind.resized(ino);
-            }
             let opening = core.opening(&who, flags);
             let moment = core.moment(ino);
             let opener = core.clone();

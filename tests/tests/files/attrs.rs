@@ -14,6 +14,25 @@ pub fn all(checks: &mut Checks, lab: &Lab) {
     checks.check("access control lists", || lists(lab));
     checks.check("attributes are node 2's", || the_same(hands));
     checks.check("a directory after each change in it", || directories(hands));
+    checks.check("a program that runs", || running(hands));
+}
+
+/// Nobody on its node writes to it or empties it, also not one who opens it to read.
+fn running(hands: &mut [Hand; 2]) {
+    let [one, two] = hands;
+    let (own, far) = (on(2, "attr/sleep"), on(1, "attr/sleep"));
+    let size = one.ok("os.stat('/usr/bin/sleep').st_size");
+    one.ok(&format!("shutil.copy('/usr/bin/sleep', {far:?})"));
+    one.ok(&format!("globals().update(child=subprocess.Popen([{far:?}, '100']))"));
+    for flags in ["os.O_WRONLY", "os.O_RDWR", "os.O_RDONLY | os.O_TRUNC"] {
+        let said = one.ask(&format!("os.open({far:?}, {flags})"));
+        assert_eq!(said, Err("ETXTBSY".to_owned()), "{flags}");
+        assert_eq!(two.ok(&format!("os.stat({own:?}).st_size")), size, "{flags}");
+    }
+    assert_eq!(one.ok("child.poll()"), "None");
+    one.ok("child.kill() or child.wait()");
+    one.ok(&format!("os.close(os.open({far:?}, os.O_RDONLY | os.O_TRUNC))"));
+    assert_eq!(two.ok(&format!("os.stat({own:?}).st_size")), "0");
 }
 
 /// Nanoseconds, the far past, and one of both only.
