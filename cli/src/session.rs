@@ -109,7 +109,9 @@ fn cover(view: &Path) -> Result<()> {
     // What krgd mounts and unmounts later is still seen here; nothing goes the other way.
     make_slave_recursive(Path::new("/"))?;
     let what = |from: &Path, to: &str| format!("cannot put {} on {to}", from.display());
-    hold_local(view)?;
+    for led_to in [".local", ".live"] {
+        hold(&view.join(led_to))?;
+    }
     rbind(view, Path::new("/proc")).with_context(|| what(view, "/proc"))?;
     for (from, to) in COVERS {
         let from = view.join(from);
@@ -120,12 +122,14 @@ fn cover(view: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What `.local` leads to stays here when krgd is stopped and takes it away. The directory around
-/// it becomes a mount that nothing is told of: what is mounted in it is then not taken out.
-fn hold_local(view: &Path) -> Result<()> {
-    let local = std::fs::canonicalize(view.join(".local"));
-    let local = local.with_context(|| format!("{}: krgd is not done with it", view.display()))?;
-    let around = local.parent().unwrap_or(Path::new("/"));
+/// What this link of the view leads to stays here when krgd is stopped and takes it away. The
+/// directory around it becomes a mount that nothing is told of: what is mounted in it is then not
+/// taken out.
+fn hold(link: &Path) -> Result<()> {
+    let led_to = std::fs::canonicalize(link);
+    let led_to =
+        led_to.with_context(|| format!("{}: krgd is not done with it", link.display()))?;
+    let around = led_to.parent().unwrap_or(Path::new("/"));
     if around != Path::new("/") {
         rbind(around, around).with_context(|| format!("cannot hold {}", around.display()))?;
         make_private_recursive(around)?;
