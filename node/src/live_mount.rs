@@ -1,5 +1,5 @@
-//! Where the mount beside a view is, for what must be live: one for each process that serves a view,
-//! in the daemon's directory. The links of the view lead there.
+//! Where the mount beside a view is, for what must be live: one for each process that serves a
+//! view, in the daemon's directory. The links of the view lead there.
 
 use anyhow::{Context, Result};
 use krg_sys::mount::umount_detach;

@@ -54,8 +54,8 @@ pub fn threads() -> usize {
 }
 
 /// Says that it is mounted on the first of `places` once `settled` is done, and serves until it is
-/// unmounted or asked to end. `join` waits for its FUSE session. What is mounted on the other places
-/// goes with it.
+/// unmounted or asked to end. `join` waits for its FUSE session. What is mounted on the other
+/// places goes with it.
 pub fn serve(
     runtime: Runtime,
     places: &[&Path],

@@ -358,7 +358,8 @@ mod tests {
         #[test]
         fn process_items_go_there_and_back(
             raw in (1u32 << 22)..(1 << 30), start in any::<u64>(), tid in 1u32..(1 << 22),
-            n in 0u32..(1 << 24), file in 0..PidFile::ALL.len(), place in 0u8..7, version in any::<u8>(),
+            n in 0u32..(1 << 24), file in 0..PidFile::ALL.len(), place in 0u8..7,
+            version in any::<u8>(),
         ) {
             let Some(pid) = GlobalPid::from_raw(raw) else { return Ok(()) };
             let who = Who::Process(pid, start_bits(start));

@@ -6,6 +6,7 @@
 //! the kernel.
 
 pub mod error;
+mod fill;
 pub mod fs;
 pub mod fuse;
 pub mod gather;

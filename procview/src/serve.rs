@@ -1,5 +1,6 @@
 //! The node's side of a view: answers each Want of a subscription with what has changed.
 
+use crate::fill::fill;
 use crate::live::Live;
 use crate::sample::{Sampler, Wanted};
 use krg_rpc::proto::proc as wire;
@@ -8,7 +9,6 @@ use krg_rpc::status::check_caller;
 use krg_rpc::tonic::{self, Request, Response, Status, Streaming};
 use krg_sys::clock::boot_ns;
 use krg_types::SystemFile;
-use krg_types::limits::FRAME_BYTES_TARGET;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -130,7 +130,7 @@ impl Service {
                 if since != 0 {
                     first.gone = sample.table.gone_since(since).collect();
                 }
-                fill(&mut frames, sample.table.changed_since(since));
+                fill(&mut frames, sample.table.changed_since(since), want.shared_texts);
                 sent.pass = sample.table.last_pass();
             }
             let last = frames.len() - 1;
@@ -140,22 +140,6 @@ impl Service {
             }
             frames
         })
-    }
-}
-
-fn fill(frames: &mut Vec<wire::Frame>, procs: impl Iterator<Item = wire::Proc>) {
-    let mut bytes = 0;
-    for proc in procs {
-        let texts =
-            [&proc.stat, &proc.status, &proc.statm, &proc.cmdline, &proc.environ, &proc.cgroup];
-        bytes += 64 + texts.into_iter().flatten().map(Vec::len).sum::<usize>();
-        if bytes > FRAME_BYTES_TARGET {
-            frames.push(wire::Frame::default());
-            bytes = 0;
-        }
-        if let Some(frame) = frames.last_mut() {
-            frame.procs.push(proc);
-        }
     }
 }
 

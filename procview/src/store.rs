@@ -134,6 +134,9 @@ pub enum BadFrame {
     /// A text above its bound.
     #[error("a text of {0} bytes")]
     TooLong(usize),
+    /// A text that the frame does not hold.
+    #[error("place {0} of its texts")]
+    Place(u32),
     /// Facts that cannot be.
     #[error("facts of node {0} with {1} cpus")]
     Facts(u32, u32),
@@ -185,8 +188,9 @@ impl NodeView {
                 procs.clear();
             }
             frame.gone.iter().for_each(|pid| drop(procs.remove(pid)));
+            let shared = frame.texts.into_iter().map(bounded).collect::<Result<Vec<_>, _>>()?;
             for proc in frame.procs {
-                apply_proc(procs, proc)?;
+                apply_proc(procs, proc, &shared)?;
             }
             if procs.len() > PROCS_PER_NODE_MAX {
                 return Err(BadFrame::TooMany(PROCS_PER_NODE_MAX));
@@ -224,7 +228,18 @@ impl NodeView {
     }
 }
 
-fn apply_proc(procs: &mut BTreeMap<u32, Arc<Process>>, proc: wire::Proc) -> Result<(), BadFrame> {
+fn bounded(text: Vec<u8>) -> Result<Arc<[u8]>, BadFrame> {
+    if text.len() > SAMPLED_TEXT_BYTES_MAX {
+        return Err(BadFrame::TooLong(text.len()));
+    }
+    Ok(text.into())
+}
+
+fn apply_proc(
+    procs: &mut BTreeMap<u32, Arc<Process>>,
+    proc: wire::Proc,
+    shared: &[Arc<[u8]>],
+) -> Result<(), BadFrame> {
     if proc.pid == 0 || proc.pid >> krg_types::limits::LOCAL_PID_BITS != 0 {
         return Err(BadFrame::Pid(proc.pid));
     }
@@ -245,13 +260,14 @@ fn apply_proc(procs: &mut BTreeMap<u32, Arc<Process>>, proc: wire::Proc) -> Resu
     process.oversize = proc.oversize;
     process.number = proc.number;
     let texts = [proc.stat, proc.status, proc.statm, proc.cmdline, proc.environ, proc.cgroup];
+    let places = [0, 0, 0, proc.cmdline_at, proc.environ_at, proc.cgroup_at];
     let comm = process.comm().map(<[u8]>::to_vec);
-    for (i, text) in texts.into_iter().enumerate() {
-        let Some(text) = text else { continue };
-        if text.len() > SAMPLED_TEXT_BYTES_MAX {
-            return Err(BadFrame::TooLong(text.len()));
-        }
-        process.texts[i] = text.into();
+    for (i, (text, at)) in texts.into_iter().zip(places).enumerate() {
+        process.texts[i] = match (text, at) {
+            (None, 0) => continue,
+            (Some(text), _) => bounded(text)?,
+            (None, at) => shared.get(at as usize - 1).ok_or(BadFrame::Place(at))?.clone(),
+        };
         changed |= 1 << i;
     }
     if changed & 1 != 0 && process.comm() != comm.as_deref() {

@@ -209,6 +209,7 @@ impl Row {
             cgroup: text(5),
             oversize: self.oversize,
             number: self.number,
+            ..Default::default()
         })
     }
 }

@@ -43,7 +43,7 @@ fn want(version: u32, cluster: &str) -> wire::Want {
         procs: true,
         files: 1,
         max_age_ms: 0,
-        texts_max_age_ms: 0,
+        ..Default::default()
     }
 }
 

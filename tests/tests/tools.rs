@@ -14,6 +14,7 @@ mod tools {
     pub mod ps;
     pub mod psutil;
     pub mod rust;
+    pub mod sampling;
     pub mod screen;
     pub mod signals;
     pub mod system;
@@ -23,7 +24,9 @@ mod tools {
 use krg_tests::{LAB, Need, can_run};
 use tools::cast::{self, Cast};
 use tools::checks::Checks;
-use tools::{access, exec, exporter, find, mounts, ps, psutil, rust, screen, signals, system};
+use tools::{
+    access, exec, exporter, find, mounts, ps, psutil, rust, sampling, screen, signals, system,
+};
 
 /// May this test run? It needs a lab, and these programs.
 fn able(test: &str, programs: &[&'static str]) -> bool {
@@ -107,6 +110,17 @@ fn signals_reach_every_node() {
     let lab = cast::lab();
     let mut checks = Checks::default();
     signals::all(&mut checks, &lab);
+    checks.finish();
+}
+
+#[test]
+fn looking_costs_what_it_must() {
+    if !able("looking_costs_what_it_must", &["ps"]) {
+        return;
+    }
+    let lab = cast::lab();
+    let mut checks = Checks::default();
+    sampling::all(&mut checks, &lab);
     checks.finish();
 }
 

@@ -14,8 +14,8 @@ const SOURCE_LIVE: &str = "krglive";
 pub const FS_TYPE_LIVE: &str = "fuse.krglive";
 
 /// Mounts `view` on the directory `at`. Serving begins with `Session::spawn`; the mount stays
-/// when the session ends, and is for the caller to take away. `live`: it stands beside one that holds
-/// texts.
+/// when the session ends, and is for the caller to take away. `live`: it stands beside one that
+/// holds texts.
 ///
 /// # Errors
 /// When the directory is not there or FUSE refuses.

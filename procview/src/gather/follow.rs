@@ -216,6 +216,7 @@ impl Subscription<'_> {
             files: ask.files,
             max_age_ms: millis(ask.max_age),
             texts_max_age_ms: millis(ask.texts_max_age),
+            shared_texts: true,
         };
         if ask.procs {
             self.sampled = Instant::now();

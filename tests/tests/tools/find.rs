@@ -70,8 +70,8 @@ fn pstree(lab: &Lab, cast: &Cast) {
     assert_eq!(threads.matches("{python3}").count(), 3, "{threads}");
 }
 
-/// The maps are as the owner has them, and their sum is the size that ps tells. Which of them is the
-/// stack pmap takes from `stat`, where the view shows no addresses.
+/// The maps are as the owner has them, and their sum is the size that ps tells. Which of them is
+/// the stack pmap takes from `stat`, where the view shows no addresses.
 fn pmap(lab: &Lab, cast: &Cast) {
     let said = on_view(lab, &format!("pmap {}", cast.burner.gpid())).ok();
     let native = lab.exec(3, &["pmap", &cast.burner.local.to_string()]).ok();
