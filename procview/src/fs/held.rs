@@ -37,7 +37,8 @@ impl Fs {
         let Item::PidFile(Who::Process(pid, start), file) = attr.item else {
             return if attr.kind == Kind::File { link } else { attr };
         };
-        let Some(place) = file.held_place() else {
+        // Who may read an environment only its owner's kernel can say, each time: no modes do.
+        let Some(place) = file.held_place().filter(|_| file != PidFile::Environ) else {
             return if attr.kind == Kind::File { link } else { attr };
         };
         // Told before it is looked at: see `Told::tell`.
