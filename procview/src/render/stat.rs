@@ -123,6 +123,12 @@ pub fn stat(raw: &[u8], place: &Place<'_>) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The letter of the state, without a look at the rest.
+pub(crate) fn state(raw: &[u8]) -> Option<u8> {
+    let (_, _, rest) = split(raw)?;
+    rest.get(1).copied().filter(u8::is_ascii_alphabetic)
+}
+
 /// The name itself: stat writes a newline as `\n` and a backslash as `\\` (fs/proc/array.c,
 /// proc_task_name), the file comm does not.
 pub(crate) fn name(comm: &[u8]) -> Vec<u8> {
