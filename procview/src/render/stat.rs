@@ -39,7 +39,7 @@ pub struct StatFields<'a> {
 impl StatFields<'_> {
     /// Is it a thread of the kernel?
     pub fn is_kthread(&self) -> bool {
-        self.flags & PF_KTHREAD != 0
+        is_kthread(self.flags)
     }
 
     /// Is this process still the same one, and has it not called execve(2)?
@@ -47,6 +47,11 @@ impl StatFields<'_> {
         let same = |s: &StatFields<'_>| (s.starttime, s.startcode);
         same(self) == same(later) && self.comm == later.comm
     }
+}
+
+/// Is a process with these flags a thread of the kernel?
+pub(crate) fn is_kthread(flags: u64) -> bool {
+    flags & PF_KTHREAD != 0
 }
 
 /// The text in three: pid, comm, and all that follows the `)`. A comm may hold anything, also

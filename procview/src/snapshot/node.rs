@@ -114,7 +114,7 @@ fn network(netdev: &[u8]) -> (u64, u64) {
             continue;
         }
         sums.0 = sums.0.saturating_add(columns.next().unwrap_or(0));
-        sums.1 = sums.1.saturating_add(columns.nth(6).unwrap_or(0));
+        sums.1 = sums.1.saturating_add(columns.nth(7).unwrap_or(0));
     }
     sums
 }
