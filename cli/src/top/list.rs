@@ -237,8 +237,9 @@ mod tests {
     #[test]
     fn who_is_shown_hangs_below_the_nearest_that_is() {
         let mut all = family_of(&TREE);
-        all[1].view.cmdline = b"other".to_vec();
-        all[4].view.cmdline = b"other".to_vec();
+        for at in [1, 4] {
+            (all[at].view.comm, all[at].view.cmdline) = (b"other".to_vec(), b"other".to_vec());
+        }
         let wanted = Wanted { text: "SLEEP".into(), ..Wanted::default() };
         assert_eq!(drawn(&all, &wanted, &[]), ["1", "├─ 3", "├─ 4", "└─ 6", "9"]);
         let wanted = Wanted { text: "sleep 6".into(), ..Wanted::default() };

@@ -25,12 +25,16 @@ pub struct Snapshot {
 }
 
 /// The viewer of this machine, connected when it is asked.
-#[derive(Default)]
-pub struct Viewer(Option<ViewClient<Channel>>);
+pub struct Viewer {
+    socket: PathBuf,
+    client: Option<ViewClient<Channel>>,
+}
 
-/// Where it listens: beside krgd.
-fn socket() -> PathBuf {
-    daemon::socket().with_file_name("view.sock")
+impl Default for Viewer {
+    /// It listens beside krgd.
+    fn default() -> Viewer {
+        Viewer { socket: daemon::socket().with_file_name("view.sock"), client: None }
+    }
 }
 
 impl Viewer {
@@ -44,17 +48,17 @@ impl Viewer {
             bail!("the viewer does not answer within {} s", ANSWER_MAX.as_secs())
         });
         if asked.is_err() {
-            self.0 = None;
+            self.client = None;
         }
         asked
     }
 
     async fn ask(&mut self, max_age: Duration) -> Result<Snapshot> {
-        let client = match &mut self.0 {
+        let client = match &mut self.client {
             Some(client) => client,
             none => {
-                let socket = socket();
-                let channel = local::connect(&socket).await.with_context(|| {
+                let socket = &self.socket;
+                let channel = local::connect(socket).await.with_context(|| {
                     format!("no viewer at {} (is krgd running?)", socket.display())
                 })?;
                 let client = ViewClient::new(channel);
@@ -142,21 +146,22 @@ mod tests {
             ];
             let incoming = tokio_stream::wrappers::UnixListenerStream::new(socket);
             let server = Server::builder().add_service(ViewServer::new(Parts(parts)));
-            let served = tokio::spawn(server.serve_with_incoming(incoming));
+            tokio::spawn(server.serve_with_incoming(incoming));
             let channel = local::connect(&path).await.unwrap();
-            let mut viewer = Viewer(Some(ViewClient::new(channel)));
+            let client = Some(ViewClient::new(channel));
+            let mut viewer = Viewer { socket: path, client };
             for _ in 0..2 {
                 let all = viewer.snapshot(Duration::from_millis(500)).await.unwrap();
                 let pids: Vec<u32> = all.processes.iter().map(|p| p.pid).collect();
                 assert_eq!((all.nodes[0].node, pids), (3, vec![1, 2, 3]));
             }
-            served.abort();
-            drop(dir);
-            // Its connection is dead, and then nobody listens: an error each time, no wait.
+            // Where nobody listens it is an error each time, and no wait.
+            viewer.socket = dir.path().join("other.sock");
+            viewer.client = None;
             for _ in 0..2 {
                 assert!(viewer.snapshot(Duration::from_millis(500)).await.is_err());
             }
-            assert!(viewer.0.is_none());
+            assert!(viewer.client.is_none());
         });
     }
 }
