@@ -15,6 +15,8 @@ mod pen;
 mod screen;
 mod source;
 mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 mod theme;
 

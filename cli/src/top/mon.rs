@@ -216,3 +216,65 @@ fn press(chart: &mut Chart, key: KeyEvent) -> After {
     }
     After::Goes
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::top::tests::screen;
+    use proptest::prelude::*;
+
+    /// What a command line draws.
+    pub fn drawn(table: &Table, words: &str, width: u16, height: u16) -> String {
+        let mut chart = chart(&Cli::parse_from(words.split(' ')));
+        chart.at = Some(Instant::now());
+        draw(&mut chart, table, width, height)
+    }
+
+    fn draw(chart: &mut Chart, table: &Table, width: u16, height: u16) -> String {
+        screen(width, height, |frame| {
+            let area = frame.area();
+            chart.draw(table, None, Theme::plain(), frame.buffer_mut(), area);
+        })
+    }
+
+    fn many() -> Table {
+        let mut table = Table::default();
+        let nodes = (1..=200).map(|n| crate::top::table::tests::node(n, 9_000)).collect();
+        table.update(Snapshot { nodes, processes: Vec::new() });
+        table
+    }
+
+    #[test]
+    fn it_goes_through_the_nodes() {
+        let (table, mut chart) = (many(), chart(&Cli::parse_from(["mosmon", "-w", "190"])));
+        let mut after = |chart: &mut Chart, code| {
+            press(chart, KeyEvent::new(code, KeyModifiers::NONE));
+            draw(chart, &table, 80, 24)
+        };
+        let first = after(&mut chart, KeyCode::Null);
+        assert!(first.contains(" 190 ") && !first.contains(" 189 "), "{first}");
+        assert!(after(&mut chart, KeyCode::Left).contains(" 189 "));
+        let before = after(&mut chart, KeyCode::Char('p'));
+        assert!(before.contains(" 175 ") && !before.contains(" 189 "), "{before}");
+        after(&mut chart, KeyCode::Char('n'));
+        assert!(after(&mut chart, KeyCode::Home).contains("  1  "));
+        assert!(after(&mut chart, KeyCode::Char('h')).contains("any key leaves it"));
+        assert!(after(&mut chart, KeyCode::Char('x')).contains("load for each cpu"));
+        assert_eq!(press(&mut chart, KeyEvent::from(KeyCode::Char('q'))), After::Ends);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn any_keys_on_any_screen_break_nothing(
+            steps in prop::collection::vec((' '..'~', 1u16..120, 1u16..40), 1..20),
+        ) {
+            let (table, mut chart) = (many(), Chart::default());
+            for (c, width, height) in steps {
+                press(&mut chart, KeyEvent::from(KeyCode::Char(c)));
+                draw(&mut chart, &table, width, height);
+            }
+        }
+    }
+}
