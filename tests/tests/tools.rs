@@ -10,6 +10,7 @@ mod tools {
     pub mod exec;
     pub mod exporter;
     pub mod find;
+    pub mod krg_top;
     pub mod mounts;
     pub mod ps;
     pub mod psutil;
@@ -23,7 +24,9 @@ mod tools {
 use krg_tests::{LAB, Need, can_run};
 use tools::cast::{self, Cast};
 use tools::checks::Checks;
-use tools::{access, exec, exporter, find, mounts, ps, psutil, rust, screen, signals, system};
+use tools::{
+    access, exec, exporter, find, krg_top, mounts, ps, psutil, rust, screen, signals, system,
+};
 
 /// May this test run? It needs a lab, and these programs.
 fn able(test: &str, programs: &[&'static str]) -> bool {
@@ -68,6 +71,18 @@ fn screens_show_the_cluster() {
     let cast = Cast::start(&lab);
     let mut checks = Checks::default();
     screen::all(&mut checks, &lab, &cast);
+    checks.finish();
+}
+
+#[test]
+fn krg_top_shows_and_acts() {
+    if !able("krg_top_shows_and_acts", &["tmux", "setpriv", "stty", "pkill"]) {
+        return;
+    }
+    let lab = cast::lab();
+    let cast = Cast::start(&lab);
+    let mut checks = Checks::default();
+    krg_top::all(&mut checks, &lab, &cast);
     checks.finish();
 }
 

@@ -69,7 +69,7 @@ impl Viewer {
             version: PROTOCOL_VERSION,
             max_age_ms: u32::try_from(max_age.as_millis()).unwrap_or(u32::MAX),
             processes: true,
-            environment: false,
+            ..SnapshotRequest::default()
         };
         let mut parts = client.snapshot(ask).await.map_err(|s| daemon::said(&s))?.into_inner();
         let mut all = Snapshot::default();
@@ -138,11 +138,12 @@ mod tests {
             let path = dir.path().join("view.sock");
             let socket = tokio::net::UnixListener::bind(&path).unwrap();
             let process = |pid| ViewProcess { pid, ..ViewProcess::default() };
+            let some = |processes| SnapshotPart { processes, ..SnapshotPart::default() };
             let node = ViewNode { node: 3, ..ViewNode::default() };
             let parts = vec![
-                SnapshotPart { nodes: vec![node], processes: vec![] },
-                SnapshotPart { nodes: vec![], processes: vec![process(1), process(2)] },
-                SnapshotPart { nodes: vec![], processes: vec![process(3)] },
+                SnapshotPart { nodes: vec![node], ..SnapshotPart::default() },
+                some(vec![process(1), process(2)]),
+                some(vec![process(3)]),
             ];
             let incoming = tokio_stream::wrappers::UnixListenerStream::new(socket);
             let server = Server::builder().add_service(ViewServer::new(Parts(parts)));

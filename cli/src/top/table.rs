@@ -181,9 +181,9 @@ impl Table {
     fn node(&mut self, view: ViewNode) -> (Node, Span) {
         let base = self.bases.get(&view.node);
         let before = base.map_or(&view, |base| &base.view);
-        let ms = view.uptime_ms.checked_sub(before.uptime_ms);
+        let ms = looked_ms(&view).checked_sub(looked_ms(before));
         let ms = ms.filter(|ms| *ms >= RATE_MS_MIN && base.is_some() && before.answered);
-        // A counter that went back is one of another boot.
+        // A clock that went back is one of another boot.
         let rebooted = view.uptime_ms < before.uptime_ms;
         let begins = base.is_none() || rebooted || !before.answered;
         let span = Span { begins, ..Span::of(&view, ms) };
@@ -198,6 +198,11 @@ impl Table {
         }
         (Node { view, busy, net, tasks: (0, 0) }, span)
     }
+}
+
+/// When the node was looked at, by its own clock: it may be asked again before that is done anew.
+fn looked_ms(view: &ViewNode) -> u64 {
+    view.uptime_ms.saturating_sub(view.age_ms.into())
 }
 
 fn busy(before: &ViewNode, now: &ViewNode) -> Option<f64> {
@@ -325,7 +330,9 @@ pub mod tests {
         assert_eq!((first.view.node, first.busy, first.net), (1, Some(0.25), Some((3e3, 1e3))));
         assert_eq!((table.processes[0].cpu, table.processes[1].cpu), (25.0, 0.0));
         // The same look once more: what was known stays.
-        table.update(look(12_000, 150));
+        let mut again = look(12_700, 150);
+        (again.nodes[1].age_ms, again.nodes[1].cpu_busy_ticks) = (700, 600);
+        table.update(again);
         assert_eq!((table.nodes[0].busy, table.processes[0].cpu), (Some(0.25), 25.0));
         // Too near for a rate: the next one is over both.
         table.update(look(12_050, 155));
