@@ -19,7 +19,7 @@ mod nodemap;
 mod nodes;
 pub mod openssi;
 mod papers;
-mod ps;
+pub mod ps;
 mod run;
 pub mod setpe;
 

@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         "mount.krgproc" => cmd::mount_helper::mount(&argv[1..]),
         "mount.mfs" => cmd::mount_helper::mount_mfs(&argv[1..]),
         "umount.fuse.krgmfs" => cmd::mount_helper::umount_mfs(&argv[1..]),
+        // The rest of the commands need not be described for it.
+        _ if argv.get(1).is_some_and(|word| word == "ps") => cmd::ps::run(&argv[2..]),
         _ => cmd::run(argv),
     };
     match result {

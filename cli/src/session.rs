@@ -75,7 +75,7 @@ fn find(view: Option<PathBuf>) -> Result<(PathBuf, Option<PidFd>)> {
 }
 
 /// Where a view is mounted; the usual place rather than another.
-fn mounted() -> Option<PathBuf> {
+pub fn mounted() -> Option<PathBuf> {
     let views = mountinfo("self").ok()?.into_iter().filter(|m| m.fs_type == FS_TYPE);
     let mut views: Vec<PathBuf> = views.map(|m| m.mount_point).collect();
     views.sort_by_key(|v| v != Path::new(USUAL));

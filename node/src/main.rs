@@ -22,6 +22,7 @@ mod papers;
 mod serve_files;
 mod shutdown;
 mod simulate;
+mod view_door;
 mod wire;
 
 use clap::{Parser, Subcommand};
@@ -113,6 +114,21 @@ enum Command {
         /// How many nodes.
         nodes: u32,
     },
+    /// Serves simulated nodes, for measurements.
+    #[command(hide = true)]
+    SimulateNodes {
+        /// How many nodes.
+        nodes: u32,
+        /// A directory as /proc, whose processes each of them shows.
+        #[arg(long)]
+        proc: PathBuf,
+    },
+    /// Looks at them, for who asks at a socket.
+    #[command(hide = true)]
+    SimulateView {
+        /// The socket.
+        door: PathBuf,
+    },
 }
 
 const EXAMPLES: &str = "\
@@ -161,8 +177,13 @@ fn start_log(args: &Args) {
 
 /// Does it; the exit code.
 fn run(args: Args) -> anyhow::Result<u8> {
-    if let Some(Command::Simulate { nodes }) = args.command {
-        return simulate::print(nodes).map(|()| 0);
+    match &args.command {
+        Some(Command::Simulate { nodes }) => return simulate::print(*nodes).map(|()| 0),
+        Some(Command::SimulateNodes { nodes, proc }) => {
+            return simulate::nodes::serve(*nodes, proc).map(|()| 0);
+        }
+        Some(Command::SimulateView { door }) => return simulate::view::serve(door).map(|()| 0),
+        _ => {}
     }
     if let Some(Command::JobInit { asked, reports, terminal }) = args.command {
         return Ok(krg_migrate::helper::first(asked, reports, terminal).map(|()| 0)?);

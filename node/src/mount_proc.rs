@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::live_mount;
 use crate::local_proc;
 use crate::mount_process as process;
+use crate::view_door;
 use anyhow::{Context, Result};
 use krg_procview::fs::Fs;
 use krg_procview::fuse::{self, View};
@@ -43,7 +44,9 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
     let held = View::held(fs.clone(), runtime.handle().clone());
     let session = fuse::mount(held, at, process::threads(), false)
         .inspect_err(|_| live_mount::take_away(&live))?;
-    fuse::keep_in_step(session.notifier(), fs, hearer)?;
+    fuse::keep_in_step(session.notifier(), fs.clone(), hearer)?;
+    let door = view_door::open(config, at, &fs, runtime.handle())
+        .inspect_err(|_| live_mount::take_away(&live))?;
     let session = session.spawn()?;
     // Who looks as soon as there is something to look at sees the nodes that are up.
     let settled = async {
@@ -51,6 +54,6 @@ pub fn run(config: &Config, at: &Path) -> Result<()> {
     };
     let served = process::serve(runtime, &[at, &live], || session.join(), settled);
     live_mount::take_away(&live);
-    drop(beside);
+    drop((door, beside));
     served
 }

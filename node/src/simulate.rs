@@ -1,6 +1,9 @@
 //! `krg ps --simulate N`: the real sampling, gathering, merging and rendering, with N nodes in
 //! this one process, each of which shows this machine's own processes. Needs no root, no FUSE.
 
+pub mod nodes;
+pub mod view;
+
 use anyhow::{Context, Result};
 use krg_cluster::Members;
 use krg_cluster::probe::{self, Asking};
@@ -51,18 +54,24 @@ async fn table(count: u32) -> Result<String> {
         let address = node(id, procfs.clone()).await?.to_string();
         nodes.push((MemberId::new(id, 1), address));
     }
+    let members = meet(&nodes).await?;
+    let gather = Gather::start(members, Duration::from_secs(60));
+    let fs = Fs::new(gather, procfs, Path::new("/proc"));
+    render(&fs, count).await
+}
+
+/// They know each other, and all of them answer.
+async fn meet(nodes: &[(MemberId, String)]) -> Result<Arc<Members>> {
     let own = nodes.first().and_then(|(member, _)| member.node()).context("no nodes")?;
     let members = Arc::new(Members::new(own, CLUSTER, Arc::new(Plain)));
-    members.set(&nodes);
+    members.set(nodes);
     let mut changes = members.changes();
     let asking = Asking { incarnation: 0, boot_ns, wall_ns };
     tokio::spawn(probe::run(members.clone(), asking, Duration::from_secs(1)));
     let all =
         async { while members.online() < nodes.len() && changes.changed().await.is_ok() {} };
     tokio::time::timeout(START_MAX, all).await.context("the simulated nodes do not answer")?;
-    let gather = Gather::start(members, Duration::from_secs(60));
-    let fs = Fs::new(gather, procfs, Path::new("/proc"));
-    render(&fs, count).await
+    Ok(members)
 }
 
 /// One node: its two services on a port of this machine's own loopback.

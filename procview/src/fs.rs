@@ -12,6 +12,7 @@ mod moving;
 mod names;
 mod placed;
 mod process;
+mod snapshot;
 mod text;
 
 use crate::error::ViewError;
@@ -27,6 +28,7 @@ use krg_types::{PidFile, SystemFile};
 use live::Recent;
 use names::Names;
 use placed::{Cluster, Placed};
+pub use snapshot::Snapshot;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -17,5 +17,6 @@ pub mod numbers;
 pub mod render;
 pub mod sample;
 pub mod serve;
+pub mod snapshot;
 pub mod store;
 pub mod table;

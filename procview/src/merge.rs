@@ -4,7 +4,7 @@
 mod cpuinfo;
 mod diskstats;
 mod interrupts;
-mod loadavg;
+pub(crate) mod loadavg;
 mod meminfo;
 pub mod mosix;
 mod name;

@@ -25,7 +25,7 @@ pub struct Place<'a> {
 
 impl Place<'_> {
     /// The cluster pid for a number of that node; 0 means "none" and stays. `None`: not a pid.
-    fn pid(&self, word: &[u8]) -> Option<u32> {
+    pub(crate) fn pid(&self, word: &[u8]) -> Option<u32> {
         match number(word)? {
             0 => Some(0),
             n => {
@@ -38,7 +38,7 @@ impl Place<'_> {
 
     /// The same for a parent. The kernel's 0, "no parent", becomes the cluster's synthetic root,
     /// save for a kernel thread: one tree, as tools expect, but no kernel thread in it.
-    fn parent(&self, word: &[u8], kthread: bool) -> Option<u32> {
+    pub(crate) fn parent(&self, word: &[u8], kthread: bool) -> Option<u32> {
         let pid = self.pid(word)?;
         Some(if pid == 0 && !kthread { root::PID } else { pid })
     }

@@ -14,6 +14,7 @@ pub mod file_handle;
 pub mod file_lock;
 pub mod file_times;
 pub mod fuse_device;
+pub mod locale;
 pub mod mount;
 pub mod names;
 pub mod ns;

@@ -58,6 +58,14 @@ pub fn stat(pid: u32) -> io::Result<Option<Stat>> {
     }
 }
 
+/// The device number of this process's terminal; 0: it has none.
+pub fn own_tty() -> u32 {
+    let text = fs::read("/proc/self/stat").unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let fields = text.rsplit_once(") ").map(|(_, fields)| fields);
+    fields.and_then(|fields| fields.split(' ').nth(4)?.parse().ok()).unwrap_or(0)
+}
+
 /// When a process started, in ticks since boot; `None` if there is none with this number.
 pub fn start_time(pid: u32) -> io::Result<Option<u64>> {
     Ok(stat(pid)?.map(|s| s.start))

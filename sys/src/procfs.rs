@@ -130,6 +130,15 @@ impl Procfs {
         Procfs::private(hide).or_else(|_| Procfs::shared())
     }
 
+    /// A directory with the same names, for simulated machines.
+    ///
+    /// # Errors
+    /// ENOENT if there is none.
+    pub fn of_tree(path: &Path) -> io::Result<Procfs> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Procfs(nix::fcntl::open(path, flags, Mode::empty())?))
+    }
+
     /// The directory itself.
     pub fn root(&self) -> DirAt<'_> {
         DirAt(self.0.as_fd())

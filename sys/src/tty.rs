@@ -62,6 +62,28 @@ pub fn hide_typed(terminal: impl AsFd) -> io::Result<()> {
     Ok(tcsetattr(&terminal, SetArg::TCSANOW, &now)?)
 }
 
+/// Is it a terminal (isatty(3))?
+pub fn is_terminal(file: impl AsFd) -> bool {
+    std::io::IsTerminal::is_terminal(&file.as_fd())
+}
+
+/// The columns of the terminal that this process writes to, or is on; `None`: it has none, or
+/// that does not say.
+pub fn columns() -> Option<usize> {
+    let (out, err, input) = (io::stdout(), io::stderr(), io::stdin());
+    let own = [out.as_fd(), err.as_fd(), input.as_fd()].into_iter().find_map(columns_of);
+    own.or_else(|| columns_of(std::fs::File::open("/dev/tty").ok()?))
+}
+
+fn columns_of(terminal: impl AsFd) -> Option<usize> {
+    // SAFETY: plain numbers all of it, for which zero is a value.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: it outlives the call.
+    let done =
+        unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0 && size.ws_col > 0 && size.ws_row > 0).then_some(size.ws_col.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

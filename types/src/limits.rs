@@ -167,3 +167,9 @@ pub const DESCRIPTION_BYTES_MAX: usize = 4_096;
 pub const SAVED_FILES_MAX: usize = 65_536;
 /// Processes, and jobs, whose capabilities are kept because somebody has changed them.
 pub const CAPABILITY_RECORDS_MAX: usize = 16_384;
+/// A part of what a viewer tells a command is sent once it holds this many bytes.
+pub const VIEW_PART_BYTES_TARGET: usize = 128 << 10;
+/// Longest text of one process that a viewer tells a command, bytes: what procps reads of one.
+pub const VIEW_TEXT_BYTES_MAX: usize = 128 << 10;
+/// Commands that a viewer answers at once.
+pub const VIEW_SNAPSHOTS_MAX: usize = 32;

@@ -6,3 +6,5 @@ pub const FS_TYPE: &str = "fuse.krgproc";
 pub const USUAL: &str = "/cluster/proc";
 /// The name of the process that serves one.
 pub const SERVER: &str = "krg-mount";
+/// The socket for the commands of its machine, in the daemon's directory.
+pub const DOOR: &str = "view.sock";

@@ -1,42 +1,188 @@
-//! `krg ps`: ps(1) on the whole cluster.
+//! `krg ps`: ps(1) on the whole cluster. What procps's common options ask for is answered from
+//! what the view holds; all else by ps itself, in a session.
+
+mod cell;
+mod column;
+mod escape;
+mod json;
+mod look;
+mod names;
+mod options;
+mod print;
+mod select;
 
 use super::lab::sibling;
 use crate::session;
 use anyhow::{Context, Result, bail};
+use cell::Printer;
+use escape::TEXT_BYTES_MAX;
+use krg_sys::{clock, tty};
+use look::Look;
+use options::{Options, Refusal};
+use select::Asker;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// Without options: every process, as one wants to see a cluster.
-const DEFAULT: &str = "aux";
+const DEFAULT: [&str; 2] =
+    ["axo", "node,user,pid,pcpu,pmem,vsz,rss,tname,stat,start_time,bsdtime,args"];
+/// Somebody's data are missing, or old: a node did not answer.
+const INCOMPLETE: u8 = 3;
+/// Nothing was selected.
+const NOTHING: u8 = 1;
+/// What makes ps another program.
+const PERSONALITIES: [&str; 4] = ["PS_PERSONALITY", "CMD_ENV", "I_WANT_A_BROKEN_PS", "PS_FORMAT"];
+/// What is only answered here.
+const JSON: &str = "--json";
+/// On a terminal, and with `w`.
+const WIDE_CELLS: usize = 132;
 
-/// Runs ps on the view; or shows simulated nodes.
+/// Answers; or runs ps on the view; or shows simulated nodes.
 pub fn run(options: &[OsString]) -> Result<u8> {
     let word = |i: usize| options.get(i).and_then(|o| o.to_str());
     match word(0) {
-        Some("--simulate") => simulate(word(1).unwrap_or("3")),
+        Some("--simulate") => return simulate(word(1).unwrap_or("3")),
         Some(first) if first.starts_with("--simulate=") => {
-            simulate(first.trim_start_matches("--simulate="))
+            return simulate(first.trim_start_matches("--simulate="));
         }
         Some("--help") if options.len() == 1 => {
-            println!("Usage: krg ps [PS-OPTIONS]\n       krg ps --simulate N\n");
-            println!("ps(1) on the whole cluster; without options, ps {DEFAULT}.");
-            println!(
-                "A process's PID is node * 4194304 + its own pid; PSR is the cluster's cpu.\n"
-            );
-            println!("Examples:\n  krg ps axf\n  krg ps -eo pid,psr,user,args --sort=-pcpu");
-            Ok(0)
+            print!("{HELP}");
+            return Ok(0);
         }
-        _ => {
-            let mut command = vec![OsString::from("ps")];
-            match options {
-                [] => command.push(DEFAULT.into()),
-                given => command.extend_from_slice(given),
-            }
-            session::run(None, &command)
+        _ => {}
+    }
+    let words: Option<Vec<String>> =
+        options.iter().map(|o| o.to_str().map(str::to_owned)).collect();
+    let Some(mut words) = words else { return in_session(options) };
+    let json = words.iter().any(|word| word == JSON);
+    words.retain(|word| word != JSON);
+    let only_here = json || words.is_empty() || options::is_of_cluster_only(&words);
+    if words.is_empty() {
+        words = DEFAULT.map(str::to_owned).into();
+    }
+    let other = PERSONALITIES.iter().any(|name| std::env::var_os(name).is_some());
+    match options::parse(&words) {
+        Ok(asked) if only_here || !other => answer(&asked, json, options, only_here),
+        Err(Refusal::Wrong | Refusal::Beyond) if only_here => {
+            let what = "with --json, node or age";
+            bail!("{}: not known {what} (krg ps --help)", words.join(" "))
         }
+        _ => in_session(options),
     }
 }
+
+/// ps itself.
+fn in_session(options: &[OsString]) -> Result<u8> {
+    let mut command = vec![OsString::from("ps")];
+    match options {
+        [] => command.push("aux".into()),
+        given => command.extend_from_slice(given),
+    }
+    session::run(None, &command)
+}
+
+/// From what the view holds.
+fn answer(asked: &Options, json: bool, options: &[OsString], only_here: bool) -> Result<u8> {
+    let terse = !json && !asked.needs_commands();
+    let Some(look) = look::look(terse, false)? else {
+        // An older krgd's view has no door. ps says what is wrong if there is none at all.
+        let view = session::mounted();
+        if only_here && !options.is_empty() && view.is_some() {
+            bail!("this machine's view does not answer: restart krgd if krg was upgraded");
+        }
+        return in_session(options);
+    };
+    let view = if asked.needs_view() { session::mounted() } else { None };
+    let printer = Printer::new(&look, asked, view, clock::wall_ns() / 1_000_000_000);
+    let chosen = printer.chosen(&look.processes, &asker());
+    if json {
+        let processes = chosen.iter().map(|(p, _)| printer.process_json(p));
+        let all: Vec<_> = processes.chain(look.silent().map(json::silent)).collect();
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        serde_json::to_writer_pretty(&mut out, &all)?;
+        writeln!(out)?;
+        out.flush()?;
+    } else {
+        let mut lines = print::Lines::new(&printer, screen(asked));
+        lines.header()?;
+        for (p, branch) in &chosen {
+            lines.process(p, branch)?;
+        }
+        lines.flush()?;
+    }
+    Ok(match complain(&look) {
+        true => INCOMPLETE,
+        false => {
+            if chosen.is_empty() {
+                NOTHING
+            } else {
+                0
+            }
+        }
+    })
+}
+
+/// Names the nodes that did not answer. Is there one?
+fn complain(look: &Look) -> bool {
+    let with: BTreeSet<u32> = look.processes.iter().map(|p| p.node).collect();
+    for node in look.silent() {
+        let name = crate::text::printable(&node.hostname);
+        let shown = match with.contains(&node.node) {
+            true => {
+                let age = crate::text::duration(node.age_ms.into());
+                format!("its processes are shown as they were {age} ago")
+            }
+            false => "its processes are not shown".to_owned(),
+        };
+        eprintln!("krg: node {} ({name}) does not answer: {shown}", node.node);
+    }
+    look.silent().next().is_some()
+}
+
+fn asker() -> Asker {
+    let euid = nix::unistd::geteuid().as_raw();
+    Asker { euid, tty: krg_sys::process::own_tty() }
+}
+
+/// Cells of a line.
+fn screen(asked: &Options) -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|n| n.parse().ok());
+    let said = said.filter(|n| (1..TEXT_BYTES_MAX).contains(n));
+    let cells = said.unwrap_or_else(|| match tty::is_terminal(std::io::stdout()) {
+        true => tty::columns().unwrap_or(80),
+        false => TEXT_BYTES_MAX,
+    });
+    match asked.wide {
+        0 => asked.width.unwrap_or(cells),
+        1 => asked.width.unwrap_or(cells).max(WIDE_CELLS),
+        _ => TEXT_BYTES_MAX,
+    }
+}
+
+const HELP: &str = "\
+Usage: krg ps [OPTIONS OF PS] [--json]
+       krg ps --simulate N
+
+ps(1) on the whole cluster; without options, ps aux with the column NODE.
+A process's PID is node * 4194304 + its own pid; PSR is the cluster's cpu. Two columns are
+the cluster's: node, and age, how old what is shown of that node is, in seconds.
+  --json        all that is known of the selected processes, and the nodes that did not answer
+  --simulate N  the processes of N simulated nodes
+
+Examples:
+  krg ps axf
+  krg ps -eo pid,psr,user,args --sort=-pcpu
+  krg ps -eo node,age,pid,comm
+  krg ps --json -C sshd | jq '.[].node'
+
+Exit codes:
+  0  done
+  1  nothing was selected, or it failed: the reason is on standard error
+  3  a node did not answer: standard error names it and says what is shown of it
+";
 
 fn simulate(nodes: &str) -> Result<u8> {
     let Some(count) = nodes.parse::<u32>().ok().filter(|n| (1..=255).contains(n)) else {

@@ -55,6 +55,24 @@ impl How {
     }
 }
 
+impl Node {
+    /// How its texts are rendered.
+    pub(super) fn place(&self) -> Place<'_> {
+        let (cpu_base, start_shift_ticks) = (self.how.cpu_base, self.how.start_shift_ticks);
+        Place { node: self.peer.id, cpu_base, start_shift_ticks, numbers: &self.how.numbers }
+    }
+
+    /// Ticks from the cluster's boot to its own.
+    pub(super) fn start_shift_ticks(&self) -> u64 {
+        self.how.start_shift_ticks
+    }
+
+    /// Its boot clock less ours, ns.
+    pub(super) fn offset_ns(&self) -> i64 {
+        offset_ns(&self.peer)
+    }
+}
+
 impl Cluster {
     pub(super) fn cpus(&self) -> u32 {
         self.nodes.last().map_or(0, |node| node.cpu_base + node.view.facts.cpus)
@@ -63,10 +81,8 @@ impl Cluster {
     /// How a node's texts are rendered, its values, and a number that changes with the first.
     pub(super) fn place(&self, node: NodeId) -> Option<(Place<'_>, &Arc<NodeView>, u8)> {
         let at = self.nodes.binary_search_by_key(&node, |n| n.peer.id).ok()?;
-        let Node { view, how, .. } = self.nodes.get(at)?;
-        let (cpu_base, start_shift_ticks) = (how.cpu_base, how.start_shift_ticks);
-        let place = Place { node, cpu_base, start_shift_ticks, numbers: &how.numbers };
-        Some((place, view, how.version))
+        let node = self.nodes.get(at)?;
+        Some((node.place(), &node.view, node.how.version))
     }
 }
 

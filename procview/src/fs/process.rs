@@ -57,7 +57,8 @@ pub(super) fn held(
     place: &Place<'_>,
 ) -> Option<Result<Vec<u8>, ViewError>> {
     if file == PidFile::Comm {
-        let comm = render::stat::parse(&process.texts[0]).map(|s| unescaped(s.comm));
+        let comm = render::stat::parse(&process.texts[0])
+            .map(|s| [render::stat::name(s.comm), b"\n".to_vec()].concat());
         return Some(comm.ok_or(ViewError::Malformed(place.node)));
     }
     let at = PidFile::SAMPLED.iter().position(|f| *f == file)?;
@@ -96,36 +97,4 @@ pub(super) fn is_single(process: &Process) -> bool {
 pub(super) fn stat(raw: &[u8], place: &Place<'_>, whole: bool) -> Result<Vec<u8>, ViewError> {
     let text = render::stat::stat(raw, place).ok_or(ViewError::Malformed(place.node))?;
     Ok(if whole { text } else { mask::hide(&text) })
-}
-
-/// The content of the file comm: stat writes a newline as `\n` and a backslash as `\\`
-/// (fs/proc/array.c, proc_task_name), comm does not.
-fn unescaped(comm: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(comm.len() + 1);
-    let mut bytes = comm.iter().copied().peekable();
-    while let Some(b) = bytes.next() {
-        let escaped = if b == b'\\' { bytes.peek().copied() } else { None };
-        match escaped {
-            Some(b'n') => out.push(b'\n'),
-            Some(b'\\') => out.push(b'\\'),
-            _ => {
-                out.push(b);
-                continue;
-            }
-        }
-        bytes.next();
-    }
-    out.push(b'\n');
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unescaped;
-
-    #[test]
-    fn comm_is_not_escaped() {
-        assert_eq!(unescaped(b"sleep"), b"sleep\n");
-        assert_eq!(unescaped(br"a\nb\\n\x"), b"a\nb\\n\\x\n");
-    }
 }

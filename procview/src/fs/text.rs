@@ -111,7 +111,7 @@ impl Fs {
 
     /// Above every cluster pid there can be, and no more: procps makes its pid column as wide as
     /// this number, and with 2^30 top has no room left for COMMAND in 80 columns.
-    fn pid_max(&self) -> u32 {
+    pub(super) fn pid_max(&self) -> u32 {
         let highest = self.gather.nodes().into_iter().last().map_or(0, NodeId::get);
         (highest + 1) << LOCAL_PID_BITS
     }

@@ -28,16 +28,16 @@ pub fn loadavg(parts: &[Part<'_>]) -> Vec<u8> {
 }
 
 /// A node's load.
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Over 1, 5 and 15 minutes, in hundredths.
-    pub(super) averages: [u64; 3],
+    pub(crate) averages: [u64; 3],
     running: u64,
     tasks: u64,
     last: u64,
 }
 
 /// Reads `0.29 0.49 0.23 2/85 6781`.
-pub(super) fn parse(text: &[u8]) -> Option<Load> {
+pub(crate) fn parse(text: &[u8]) -> Option<Load> {
     let mut words = words(text);
     let mut average = || words.next().and_then(hundredths);
     let averages = [average()?, average()?, average()?];

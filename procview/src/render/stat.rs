@@ -51,7 +51,7 @@ impl StatFields<'_> {
 
 /// The text in three: pid, comm, and all that follows the `)`. A comm may hold anything, also
 /// `)`; what follows never does, so the last one ends it.
-fn split(raw: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+pub(crate) fn split(raw: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let open = raw.iter().position(|b| *b == b'(')?;
     let close = raw.iter().rposition(|b| *b == b')').filter(|close| *close > open)?;
     let pid = raw.get(..open)?.strip_suffix(b" ")?;
@@ -59,7 +59,7 @@ fn split(raw: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 /// The words behind the comm with the numbers that proc_pid_stat(5) gives them, from 3 on.
-fn fields(rest: &[u8]) -> Option<impl Iterator<Item = (usize, &[u8])>> {
+pub(crate) fn fields(rest: &[u8]) -> Option<impl Iterator<Item = (usize, &[u8])>> {
     let rest = rest.strip_prefix(b" ")?;
     Some(rest.split(|b| *b == b' ').enumerate().map(|(i, word)| (i + 3, word)))
 }
@@ -123,6 +123,26 @@ pub fn stat(raw: &[u8], place: &Place<'_>) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The name itself: stat writes a newline as `\n` and a backslash as `\\` (fs/proc/array.c,
+/// proc_task_name), the file comm does not.
+pub(crate) fn name(comm: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(comm.len() + 1);
+    let mut bytes = comm.iter().copied().peekable();
+    while let Some(b) = bytes.next() {
+        let escaped = if b == b'\\' { bytes.peek().copied() } else { None };
+        match escaped {
+            Some(b'n') => out.push(b'\n'),
+            Some(b'\\') => out.push(b'\\'),
+            _ => {
+                out.push(b);
+                continue;
+            }
+        }
+        bytes.next();
+    }
+    out
+}
+
 fn cpu(word: &[u8]) -> Option<u64> {
     number(word).filter(|cpu| *cpu < u64::from(CPUS_PER_NODE_MAX))
 }
@@ -138,6 +158,12 @@ mod tests {
         let numbers = &Numbers::default();
         let place = Place { node, cpu_base: 16, start_shift_ticks: 1000, numbers };
         stat(raw.as_bytes(), &place).map(|out| String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn names_are_not_escaped() {
+        assert_eq!(name(b"sleep"), b"sleep");
+        assert_eq!(name(br"a\nb\\n\x"), b"a\nb\\n\\x");
     }
 
     #[test]
