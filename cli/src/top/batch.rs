@@ -120,7 +120,7 @@ fn as_json_line(app: &mut App, delay: Duration) -> String {
     let time = crate::text::now_s();
     let interval_s = delay.as_secs_f64();
     let all = json!({
-        "time": time, "interval_s": interval_s, "nodes": nodes, "processes": processes,
+        "cluster": app.table.cluster, "time": time, "interval_s": interval_s, "nodes": nodes, "processes": processes,
     });
     format!("{all}\n")
 }

@@ -99,6 +99,10 @@ fn summary(app: &App, theme: Theme, pen: &mut Pen<'_>, now: Instant) {
         return pen.put("  asking...", theme.quiet());
     }
     pen.put("  ", theme.text());
+    if pen.left() > 80 {
+        pen.put(&text::clean(app.table.cluster.as_bytes()), theme.good());
+        pen.put(": ", theme.text());
+    }
     pen.put(&plural(nodes.len(), "node", "nodes"), theme.text());
     for (health, word) in [(Health::Stale, "stale"), (Health::Dead, "down")] {
         if count(health) > 0 {

@@ -240,7 +240,7 @@ pub mod tests {
     fn many() -> Table {
         let mut table = Table::default();
         let nodes = (1..=200).map(|n| crate::top::table::tests::node(n, 9_000)).collect();
-        table.update(Snapshot { nodes, processes: Vec::new() });
+        table.update(crate::top::table::tests::look(nodes, Vec::new()));
         table
     }
 
@@ -268,11 +268,11 @@ pub mod tests {
 
         #[test]
         fn any_keys_on_any_screen_break_nothing(
-            steps in prop::collection::vec((' '..'~', 1u16..120, 1u16..40), 1..20),
+            steps in prop::collection::vec((b' '..b'~', 1u16..120, 1u16..40), 1..20),
         ) {
             let (table, mut chart) = (many(), Chart::default());
             for (c, width, height) in steps {
-                press(&mut chart, KeyEvent::from(KeyCode::Char(c)));
+                press(&mut chart, KeyEvent::from(KeyCode::Char(c.into())));
                 draw(&mut chart, &table, width, height);
             }
         }

@@ -7,6 +7,7 @@ use krg_rpc::proto::view::view_client::ViewClient;
 use krg_rpc::proto::view::{SnapshotRequest, ViewNode, ViewProcess};
 use krg_rpc::tonic::transport::Channel;
 use krg_types::limits::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
+use krg_types::view;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -18,6 +19,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// The cluster at one moment.
 #[derive(Clone, Default, Debug)]
 pub struct Snapshot {
+    /// Its name.
+    pub cluster: String,
     /// Its members.
     pub nodes: Vec<ViewNode>,
     /// Their processes.
@@ -33,7 +36,7 @@ pub struct Viewer {
 impl Default for Viewer {
     /// It listens beside krgd.
     fn default() -> Viewer {
-        Viewer { socket: daemon::socket().with_file_name("view.sock"), client: None }
+        Viewer { socket: daemon::socket().with_file_name(view::DOOR), client: None }
     }
 }
 
@@ -74,6 +77,7 @@ impl Viewer {
         let mut parts = client.snapshot(ask).await.map_err(|s| daemon::said(&s))?.into_inner();
         let mut all = Snapshot::default();
         while let Some(part) = parts.message().await.map_err(|s| daemon::said(&s))? {
+            all.cluster = part.cluster.map_or(all.cluster, |cluster| cluster.name);
             all.nodes.extend(part.nodes);
             all.processes.extend(part.processes);
         }

@@ -48,11 +48,13 @@ pub enum Health {
 impl Node {
     /// What its state and its age say.
     pub fn health(&self) -> Health {
-        match (self.view.answered, self.view.state.as_str()) {
-            (false, _) | (_, "down") => Health::Dead,
-            (true, "stale") => Health::Stale,
-            _ if self.view.age_ms > STALE_MS => Health::Stale,
-            _ => Health::Good,
+        let view = &self.view;
+        match (view.answered, view.state.as_str()) {
+            (_, "down") => Health::Dead,
+            (false, _) if view.age_ms == u32::MAX => Health::Dead,
+            (false, _) => Health::Stale,
+            (true, _) if view.age_ms > STALE_MS => Health::Stale,
+            (true, _) => Health::Good,
         }
     }
 
@@ -117,6 +119,8 @@ impl Process {
 /// What was told last, with rates.
 #[derive(Default, Debug)]
 pub struct Table {
+    /// The cluster's name.
+    pub cluster: String,
     /// By their numbers.
     pub nodes: Vec<Node>,
     /// In the viewer's order.
@@ -136,7 +140,8 @@ struct Base {
 impl Table {
     /// Takes the next look.
     pub fn update(&mut self, snapshot: Snapshot) {
-        let Snapshot { mut nodes, processes } = snapshot;
+        let Snapshot { cluster, mut nodes, processes } = snapshot;
+        self.cluster = cluster;
         nodes.sort_by_key(|node| node.node);
         let known: HashMap<Key, f64> = self.processes.iter().map(|p| (p.key(), p.cpu)).collect();
         let mut spans: HashMap<u32, Span> = HashMap::new();
@@ -316,12 +321,19 @@ pub mod tests {
         }
     }
 
+    /// A look at these.
+    pub fn look(nodes: Vec<ViewNode>, processes: Vec<ViewProcess>) -> Snapshot {
+        Snapshot { cluster: "barn".into(), nodes, processes }
+    }
+
     #[test]
     fn rates_are_over_the_nodes_own_time() {
         let mut table = Table::default();
-        let look = |ms, ticks| Snapshot {
-            nodes: vec![node(2, 100_000), node(1, ms)],
-            processes: vec![process(1, 7, ticks), process(2, 7, 50)],
+        let look = |ms, ticks| {
+            look(
+                vec![node(2, 100_000), node(1, ms)],
+                vec![process(1, 7, ticks), process(2, 7, 50)],
+            )
         };
         table.update(look(10_000, 100));
         assert_eq!((table.nodes[0].busy, table.processes[0].cpu), (None, 0.0));
@@ -349,38 +361,39 @@ pub mod tests {
     #[test]
     fn who_came_between_two_looks_has_had_all_in_between() {
         let mut table = Table::default();
-        table.update(Snapshot { nodes: vec![node(1, 10_000)], processes: vec![] });
+        table.update(look(vec![node(1, 10_000)], vec![]));
         let young = ViewProcess { start_ticks: 1_050, ..process(1, 8, 50) };
         let old = process(1, 9, 90);
-        table.update(Snapshot { nodes: vec![node(1, 12_000)], processes: vec![young, old] });
+        table.update(look(vec![node(1, 12_000)], vec![young, old]));
         let shares: Vec<f64> = table.processes.iter().map(|p| p.cpu).collect();
         assert_eq!(shares, [25.0, 0.0], "an old one was only not told of before");
         // The same number, another process.
         let other = ViewProcess { start_ticks: 1_300, ..process(1, 8, 10) };
-        table.update(Snapshot { nodes: vec![node(1, 14_000)], processes: vec![other] });
+        table.update(look(vec![node(1, 14_000)], vec![other]));
         assert_eq!(table.processes[0].cpu, 5.0);
     }
 
     #[test]
     fn a_boot_begins_anew_and_silence_is_told() {
         let mut table = Table::default();
-        let mut look = |node: ViewNode, ticks| {
-            table.update(Snapshot { nodes: vec![node], processes: vec![process(1, 7, ticks)] });
+        let mut after = |node: ViewNode, ticks| {
+            table.update(look(vec![node], vec![process(1, 7, ticks)]));
             (table.nodes[0].clone(), table.processes[0].cpu)
         };
-        look(node(1, 90_000), 1_000);
-        assert_eq!(look(node(1, 91_000), 1_100).1, 100.0);
-        let (after, cpu) = look(node(1, 2_000), 10);
-        assert_eq!((after.busy, after.net), (None, None));
+        after(node(1, 90_000), 1_000);
+        assert_eq!(after(node(1, 91_000), 1_100).1, 100.0);
+        let (anew, cpu) = after(node(1, 2_000), 10);
+        assert_eq!((anew.busy, anew.net), (None, None));
         assert!(cpu <= 200.0);
-        assert_eq!(look(node(1, 3_000), 60).1, 50.0);
-        let stale = ViewNode { state: "stale".into(), age_ms: 9_000, ..node(1, 3_000) };
-        assert_eq!(look(stale, 60).0.health(), Health::Stale);
+        assert_eq!(after(node(1, 3_000), 60).1, 50.0);
+        let stale =
+            ViewNode { state: "stale".into(), answered: false, age_ms: 900, ..node(1, 3_000) };
+        assert_eq!(after(stale, 60).0.health(), Health::Stale);
         let old = ViewNode { age_ms: STALE_MS + 1, ..node(1, 3_000) };
-        assert_eq!(look(old, 60).0.health(), Health::Stale);
+        assert_eq!(after(old, 60).0.health(), Health::Stale);
         let dead = ViewNode { state: "down".into(), node: 1, ..ViewNode::default() };
-        assert_eq!(look(dead, 60).0.health(), Health::Dead);
-        let (back, _) = look(node(1, 5_000), 60);
+        assert_eq!(after(dead, 60).0.health(), Health::Dead);
+        let (back, _) = after(node(1, 5_000), 60);
         assert_eq!((back.health(), back.busy), (Health::Good, None));
     }
 }

@@ -7,7 +7,7 @@ use super::keys::{Act, press};
 use super::list::Wanted;
 use super::mon::tests as mon;
 use super::source::Snapshot;
-use super::table::tests::{node, process};
+use super::table::tests::{look, node, process};
 use super::theme::Theme;
 use krg_rpc::proto::view::{ViewNode, ViewProcess};
 use proptest::prelude::*;
@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 fn nodes(ms: u64) -> Vec<ViewNode> {
     let host = |number: u32, name: &str| ViewNode { hostname: name.into(), ..node(number, ms) };
     let mut stale = host(4, "attic");
-    (stale.state, stale.age_ms, stale.uptime_ms) = ("stale".into(), 12_300, 5_000);
+    (stale.state, stale.answered) = ("stale".into(), false);
+    (stale.age_ms, stale.uptime_ms) = (12_300, ms);
     let down = ViewNode {
         node: 5,
         hostname: "barn".into(),
@@ -61,7 +62,7 @@ fn processes(seconds: u64) -> Vec<ViewProcess> {
 fn app() -> App {
     let mut app = App::new(Wanted::default(), Column::Cpu, false, false);
     for s in [100, 102] {
-        let snapshot = Snapshot { nodes: nodes(s * 1_000), processes: processes(s - 90) };
+        let snapshot = look(nodes(s * 1_000), processes(s - 90));
         app.look(Ok(snapshot), Instant::now());
     }
     app
@@ -164,7 +165,7 @@ fn screens_are_as_they_are_kept() {
 fn bars_are_as_they_are_kept() {
     let mut table = super::table::Table::default();
     for s in [100, 102] {
-        table.update(Snapshot { nodes: nodes(s * 1_000), processes: processes(s - 90) });
+        table.update(look(nodes(s * 1_000), processes(s - 90)));
     }
     for (name, words, width, height) in [
         ("load", "mosmon -L -t", 80, 24),
@@ -232,7 +233,7 @@ fn what_is_done_is_done_to_who_was_chosen() {
     let burner = app.selected.expect("the first line");
     keys(&mut app, "k");
     // While it is chosen how, the lines change places.
-    let snapshot = Snapshot { nodes: nodes(104_000), processes: processes(12) };
+    let snapshot = look(nodes(104_000), processes(12));
     app.look(Ok(snapshot), Instant::now());
     assert_eq!(keys(&mut app, "9\n"), Act::Kill(vec![burner], 9));
     assert!(matches!(app.mode, Mode::Normal));
@@ -249,7 +250,7 @@ fn what_is_done_is_done_to_who_was_chosen() {
     assert!(matches!(keys(&mut app, "k\n"), Act::Kill(all, 15) if all.len() == 2));
     keys(&mut app, "U/bash\x1bc");
     assert_eq!(app.tags.len(), 2, "the shell and its child");
-    let ended = Snapshot { nodes: nodes(106_000), processes: processes(12)[..4].to_vec() };
+    let ended = look(nodes(106_000), processes(12)[..4].to_vec());
     app.look(Ok(ended), Instant::now());
     assert!(app.tags.is_empty() && app.alive(&[burner]).is_empty());
     assert_eq!(keys(&mut app, "q"), Act::Quit);
@@ -289,9 +290,11 @@ fn words_leave_and_a_pause_holds() {
 /// A hundred thousand processes: a look, and each key after it.
 #[test]
 fn many_processes_are_quick() {
-    let many = |seconds: u64| Snapshot {
-        nodes: nodes(seconds * 1_000),
-        processes: (0..100_000).map(|n| process(1 + n % 3, 1 + n, u64::from(n) % 50)).collect(),
+    let many = |seconds: u64| {
+        look(
+            nodes(seconds * 1_000),
+            (0..100_000).map(|n| process(1 + n % 3, 1 + n, u64::from(n) % 50)).collect(),
+        )
     };
     let mut app = App::new(Wanted::default(), Column::Cpu, false, false);
     let began = Instant::now();
@@ -328,7 +331,7 @@ proptest! {
             if n % 5 == 0 {
                 let some = processes(n as u64).into_iter().skip(n).collect();
                 let ms = 103_000 + n as u64 * 500;
-                app.look(Ok(Snapshot { nodes: nodes(ms), processes: some }), Instant::now());
+                app.look(Ok(look(nodes(ms), some)), Instant::now());
             }
             if width > 0 && height > 0 {
                 drawn(&mut app, width, height);
