@@ -101,7 +101,11 @@ fn model(args: &TopArgs) -> Result<App> {
         let names: Vec<&str> = column::ALL.iter().map(|column| column.heading()).collect();
         anyhow!("{name}: there is no such column; there are {}", names.join(" "))
     })?;
-    Ok(App::new(wanted, sort, inverted, args.tree))
+    let mut app = App::new(wanted, sort, inverted, args.tree);
+    if args.sort.is_some() {
+        app.tree_sort = sort;
+    }
+    Ok(app)
 }
 
 /// Starts the thread that asks; a message to it has it ask now.
@@ -175,7 +179,7 @@ fn press(
         Act::None => {}
         Act::Quit => return Ok(false),
         Act::Suspend => screen.suspend()?,
-        Act::Redraw => screen.terminal().clear()?,
+        Act::Redraw => screen.redraw()?,
         Act::Look => {
             let _ = now.send(());
         }

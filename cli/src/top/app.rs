@@ -67,6 +67,8 @@ pub struct App {
     pub inverted: bool,
     /// As a tree.
     pub tree: bool,
+    /// There siblings are sorted by this: by what does not change, or the tree would be restless.
+    pub tree_sort: Column,
     /// Programs with their directories.
     pub paths: bool,
     /// Nothing new is shown.
@@ -113,6 +115,7 @@ impl App {
             sort,
             inverted,
             tree,
+            tree_sort: Column::Pid,
             paths: true,
             paused: false,
             follow: false,
@@ -157,7 +160,7 @@ impl App {
     pub fn arrange(&mut self, held: bool) {
         let (all, wanted) = (&self.table.processes, &self.wanted);
         self.rows = match self.tree {
-            true => list::tree(all, wanted, self.sort, self.inverted, &self.folded),
+            true => list::tree(all, wanted, self.tree_sort, self.inverted, &self.folded),
             false => list::flat(all, wanted, self.sort, self.inverted),
         };
         let selected = self.selected.filter(|_| held);
@@ -180,6 +183,11 @@ impl App {
         let last = self.rows.len().saturating_sub(page);
         self.first = self.first.min(last).min(self.cursor);
         self.first = self.first.max((self.cursor + 1).saturating_sub(page));
+    }
+
+    /// What the lines are sorted by now.
+    pub fn sorted_by(&self) -> Column {
+        if self.tree { self.tree_sort } else { self.sort }
     }
 
     /// The process of a line.

@@ -186,13 +186,15 @@ fn draw_footer(app: &App, theme: Theme, pen: &mut Pen<'_>, now: Instant) {
         return pen.put(&format!(" {}", text::clean(told.words.as_bytes())), style);
     }
     if let Mode::Menu(menu) = &app.mode {
-        let about = match menu.targets.len() {
-            0 => String::new(),
-            1 => " to it".to_owned(),
-            n => format!(" to {n} processes"),
+        let about = match menu.targets[..] {
+            [] => "chooses".to_owned(),
+            [one] => format!("does it with process {}", one.pid),
+            _ => format!("does it with {} processes", menu.targets.len()),
         };
-        pen.put(&format!(" Enter chooses{about}  Esc leaves it"), theme.text());
-        return;
+        pen.put(" Enter ", theme.strong());
+        pen.put(&about, theme.text());
+        pen.put("   Esc ", theme.strong());
+        return pen.put("leaves it", theme.text());
     }
     for (key, label) in LABELS {
         pen.put(key, theme.text());

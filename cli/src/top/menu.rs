@@ -62,7 +62,11 @@ impl Menu {
     /// Columns.
     pub fn columns(app: &App) -> Menu {
         let name = |c: &Column| (format!("{:<8}{}", c.heading(), c.about()), Choice::Sort(*c));
-        Menu::new("Sort by:", column::ALL.iter().map(name).collect(), Choice::Sort(app.sort))
+        Menu::new(
+            "Sort by:",
+            column::ALL.iter().map(name).collect(),
+            Choice::Sort(app.sorted_by()),
+        )
     }
 
     /// Users that have processes.

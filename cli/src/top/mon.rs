@@ -134,7 +134,7 @@ pub fn run(argv: Vec<OsString>) -> Result<u8> {
             Event::Heard(Heard::Key(key)) => match press(&mut chart, key) {
                 After::Goes => {}
                 After::Redraws => {
-                    screen.terminal().clear()?;
+                    screen.redraw()?;
                     let _ = now.send(());
                 }
                 After::Stops => screen.suspend()?,

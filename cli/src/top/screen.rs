@@ -3,8 +3,7 @@
 
 use anyhow::{Context, Result};
 use krg_sys::process::{SigSet, Signal};
-use nix::sys::signal::{SigmaskHow, kill, pthread_sigmask, raise};
-use nix::unistd::Pid;
+use nix::sys::signal::{SigmaskHow, pthread_sigmask, raise};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event as Input, KeyEvent};
@@ -61,10 +60,19 @@ impl Screen {
     /// Gives the terminal back, stops as by Ctrl-Z, and takes it again when the user goes on.
     pub fn suspend(&mut self) -> Result<()> {
         leave();
-        // To the whole group, as the terminal would send it: the shell waits for all of it.
-        kill(Pid::from_raw(0), Signal::SIGTSTP)?;
+        // To this thread: it has stopped when this returns, and goes on behind it.
+        raise(Signal::SIGTSTP)?;
         enter()?;
-        Ok(self.0.clear()?)
+        self.redraw()
+    }
+
+    /// Whatever is on the screen, next time all of it is drawn.
+    pub fn redraw(&mut self) -> Result<()> {
+        // Its own clear asks the terminal where the cursor is, and the answer would come to who
+        // waits for keys.
+        execute!(io::stdout(), terminal::Clear(terminal::ClearType::All))?;
+        self.0 = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+        Ok(())
     }
 }
 

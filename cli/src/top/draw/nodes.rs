@@ -53,7 +53,7 @@ impl Parts {
         let name = names.min(if wide { 24 } else { 10 });
         let loads = if wide { 3 } else { 1 };
         let fixed = 5 + name + 1 + 6 * loads + 1;
-        let after = usize::from(net) * 12 + usize::from(age) * 7 + usize::from(wide) * 16;
+        let after = usize::from(net) * 12 + usize::from(age) * 7 + usize::from(wide) * 11;
         let left = width.saturating_sub(fixed + after);
         let swap = if wide { (left / 5).min(BAR_MAX / 2) } else { 0 };
         let bar = (left.saturating_sub(swap) / 2).saturating_sub(1).min(BAR_MAX);
@@ -108,8 +108,7 @@ fn hostname(node: &Node) -> String {
 
 fn heading(parts: &Parts, theme: Theme, pen: &mut Pen<'_>) {
     let style = theme.quiet();
-    pen.put_in("   N", 5, style);
-    pen.put_in("ODE", parts.name, style);
+    pen.put_in("  NODE", 5 + parts.name, style);
     pen.gap(1);
     pen.put_right("LOAD", 6 * parts.loads, style);
     pen.gap(1);
@@ -125,7 +124,7 @@ fn heading(parts: &Parts, theme: Theme, pen: &mut Pen<'_>) {
         pen.put_right("SENT", 6, style);
     }
     if parts.tasks {
-        pen.put_right("RUN/ALL", 16, style);
+        pen.put_right("RUN/ALL", 11, style);
     }
     if parts.age {
         pen.put_right("AGE", 7, style);
@@ -173,7 +172,7 @@ fn draw_node(node: &Node, parts: &Parts, waited: u64, theme: Theme, pen: &mut Pe
         pen.put_right(&rate(node.net.map(|net| net.1)), 6, text_style);
     }
     if parts.tasks {
-        pen.put_right(&format!("{}/{}", node.tasks.1, node.tasks.0), 16, text_style);
+        pen.put_right(&format!("{}/{}", node.tasks.1, node.tasks.0), 11, text_style);
     }
     if parts.age {
         let age = u64::from(node.view.age_ms).saturating_add(waited);

@@ -53,7 +53,7 @@ fn pids(app: &App) -> usize {
 
 fn heading(app: &App, columns: &[Column], pids: usize, theme: Theme, pen: &mut Pen<'_>) {
     for column in columns {
-        let style = match *column == app.sort && !app.tree {
+        let style = match *column == app.sorted_by() {
             true => theme.heading().patch(theme.strong()).underlined(),
             false => theme.heading(),
         };

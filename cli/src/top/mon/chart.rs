@@ -191,16 +191,19 @@ impl Chart {
         let values: Vec<(f64, Option<f64>)> = shown.iter().map(|node| self.value(node)).collect();
         let highest = values.iter().map(|(value, most)| most.unwrap_or(*value));
         let top = scale_end(highest.fold(0.0, f64::max), self.height);
+        // Above the highest bar there is a line for its number.
+        let all = area;
+        let room = u16::from(self.height == Height::LoadAndCount && area.height > 1);
+        let area = Rect { y: area.y + room, height: area.height - room, ..area };
         let height = f64::from(area.height);
-        let step = (area.height / 4).max(1);
+        let marks = marks(area.height);
         for line in 0..area.height {
             let up = area.height - line;
             let mut pen = Pen::new(buf, area, line);
-            let marked = up % step == 0 || line == 0 && area.height % step >= step / 2;
-            let words =
-                if marked { self.mark(top * f64::from(up) / height) } else { String::new() };
+            let mark = marks.iter().find(|(at, _)| *at == up);
+            let words = mark.map_or(String::new(), |(_, part)| self.mark(top * part));
             pen.put_right(&words, usize::from(SCALE) - 2, theme.quiet());
-            pen.put(if marked { "┤" } else { "│" }, theme.quiet());
+            pen.put(if mark.is_some() { "┤" } else { "│" }, theme.quiet());
             pen.gap(1);
             for (node, (value, most)) in shown.iter().zip(&values) {
                 let columns = usize::from((cell - 1).max(1));
@@ -228,14 +231,21 @@ impl Chart {
         if self.height == Height::LoadAndCount {
             let levels = values.iter().map(|(value, _)| (value / top * height).ceil() as u16);
             for (n, (node, level)) in (0u16..).zip(shown.iter().zip(levels)) {
-                let line = area.height.saturating_sub(level + 1);
-                let x = (area.x + SCALE).saturating_add(n.saturating_mul(cell));
-                let place = Rect { x, width: cell, ..area }.intersection(area);
+                let line = all.height.saturating_sub(level + 1);
+                let x = (all.x + SCALE).saturating_add(n.saturating_mul(cell));
+                let place = Rect { x, width: cell, ..all }.intersection(all);
                 let count = node.tasks.1.to_string();
                 Pen::new(buf, place, line).put(&count, theme.strong());
             }
         }
     }
+}
+
+/// Where the scale has a mark: so many lines up, which is this part of it.
+fn marks(height: u16) -> Vec<(u16, f64)> {
+    let count = if height >= 8 { 4 } else { height.min(2) };
+    let part = |n: u16| f64::from(n) / f64::from(count);
+    (1..=count).map(|n| ((part(n) * f64::from(height)).round() as u16, part(n))).collect()
 }
 
 /// Of a cell: what of a bar is in it.
