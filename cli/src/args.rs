@@ -15,6 +15,7 @@ pub mod checkpoint;
 pub mod cluster;
 pub mod config;
 pub mod nodes;
+pub mod top;
 pub mod value;
 
 use clap::{Args, Parser, Subcommand};
@@ -49,6 +50,9 @@ pub enum Command {
     /// ps on the whole cluster (without options: ps aux, with the column NODE)
     #[command(disable_help_flag = true, after_help = PS_EXAMPLES)]
     Ps(PsArgs),
+    /// The processes of all nodes, live (mtop)
+    #[command(after_help = top::TOP_EXAMPLES)]
+    Top(top::TopArgs),
     /// Run any command with the cluster's /proc on /proc
     #[command(after_help = EXEC_EXAMPLES)]
     Exec(ExecArgs),
@@ -83,6 +87,9 @@ pub enum Command {
     /// Send a signal to processes of any node
     #[command(after_help = KILL_EXAMPLES)]
     Kill(KillArgs),
+    /// Set the nice value of processes of any node
+    #[command(after_help = top::RENICE_EXAMPLES)]
+    Renice(top::ReniceArgs),
     /// Print the node on which a process runs
     #[command(after_help = WHERE_EXAMPLES)]
     Where(WhereArgs),

@@ -24,18 +24,21 @@ mod run;
 pub mod setpe;
 
 use crate::args::{Cli, Command};
-use crate::{doctor, session};
+use crate::{doctor, session, top};
 use anyhow::Result;
 use clap::Parser;
 use std::ffi::OsString;
 
 /// The names that older systems gave these commands, and helpers that mount(8) looks for.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 23] = [
     "krgadm",
     "krgcapset",
     "krg_capset",
     "setpe",
     "mosctl",
+    "mosmon",
+    "mon",
+    "mtop",
     "clusternode_num",
     "clusternode_getstate",
     "clustername",
@@ -53,6 +56,12 @@ pub const NAMES: [&str; 20] = [
     "umount.fuse.krgmfs",
 ];
 
+/// `mtop` is `krg top`.
+pub fn mtop(mut argv: Vec<OsString>) -> Result<u8> {
+    argv.splice(..1, ["krg".into(), "top".into()]);
+    run(argv)
+}
+
 /// Runs `krg`; returns its exit code.
 pub fn run(argv: Vec<OsString>) -> Result<u8> {
     match Cli::parse_from(argv).command {
@@ -69,6 +78,8 @@ pub fn run(argv: Vec<OsString>) -> Result<u8> {
         Command::Checkpoints(args) => checkpoint::checkpoints(&args),
         Command::Capset(args) => capset::run(&args),
         Command::Kill(args) => kill::kill(&args),
+        Command::Renice(args) => kill::renice(&args),
+        Command::Top(args) => top::run(&args),
         Command::Where(args) => kill::place(&args),
         Command::Nodes(args) => nodes::run(args),
         Command::Cluster { command } => cluster::run(command),

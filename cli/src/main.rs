@@ -7,6 +7,7 @@ mod doctor;
 mod session;
 mod table;
 mod text;
+mod top;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
         "restart" => cmd::krgcr::restart(argv),
         "ipccheckpoint" => cmd::ipc::checkpoint(argv),
         "ipcrestart" => cmd::ipc::restart(argv),
+        "mtop" => cmd::mtop(argv),
+        "mosmon" | "mon" => top::mon::run(argv),
         "where_pid" => cmd::kill::where_pid(argv),
         "ssi-start" | "ssi-stop" => cmd::lab::run(&name, &argv[1..]),
         "mount.krgproc" => cmd::mount_helper::mount(&argv[1..]),

@@ -274,6 +274,11 @@ impl Control for Service {
         signal::send(&self.0, ask).await
     }
 
+    async fn renice(&self, ask: Request<wire::ReniceRequest>) -> Answer<wire::SignalReply> {
+        check_version(ask.get_ref().version)?;
+        signal::renice(&self.0, ask).await
+    }
+
     async fn metrics(&self, ask: Request<wire::StatusRequest>) -> Answer<wire::Piece> {
         check_version(ask.get_ref().version)?;
         let data = crate::metrics::text(&self.0).await.into_bytes();

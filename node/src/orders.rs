@@ -5,6 +5,7 @@ use krg_rpc::proto::order::orders_server::OrdersServer;
 use krg_rpc::status::check_caller;
 use krg_rpc::tonic::{self, Request, Response, Status};
 use krg_sys::cred::Caller;
+use krg_sys::priority::set_nice_as;
 use krg_sys::process::PidFd;
 use krg_types::limits::{GROUPS_MAX, SIGNAL_NUMBER_MAX};
 use std::io;
@@ -26,6 +27,15 @@ impl wire::orders_server::Orders for Orders {
         check_caller(&self.cluster, ask.version, &ask.cluster)?;
         Ok(Response::new(wire::SignalReply { errno: signal(ask).await }))
     }
+
+    async fn renice(
+        &self,
+        ask: Request<wire::ReniceRequest>,
+    ) -> Result<Response<wire::SignalReply>, Status> {
+        let ask = ask.into_inner();
+        check_caller(&self.cluster, ask.version, &ask.cluster)?;
+        Ok(Response::new(wire::SignalReply { errno: renice(ask).await }))
+    }
 }
 
 /// A server for it, with its bounds.
@@ -36,9 +46,22 @@ pub fn server(cluster: Arc<str>) -> OrdersServer<Orders> {
 
 /// Sends a signal to a process of this node; 0, or the kernel's errno.
 pub async fn signal(ask: wire::SignalRequest) -> i32 {
-    let sent = tokio::task::spawn_blocking(move || send(ask)).await;
-    let sent = sent.unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::EIO)));
-    sent.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0)
+    errno(move || send(ask)).await
+}
+
+/// Sets the nice value of a process of this node; 0, or the kernel's errno.
+pub async fn renice(ask: wire::ReniceRequest) -> i32 {
+    let wire::ReniceRequest { pid, nice, uid, gid, groups, .. } = ask;
+    if groups.len() > GROUPS_MAX {
+        return libc::EINVAL;
+    }
+    errno(move || set_nice_as(&Caller { uid, gid, groups }, pid, nice)).await
+}
+
+async fn errno(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> i32 {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::EIO)));
+    done.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0)
 }
 
 fn send(ask: wire::SignalRequest) -> io::Result<()> {

@@ -130,21 +130,7 @@ impl PidFd {
     /// # Errors
     /// Those of kill(2); EINVAL for an id that is none; EIO if the child is stopped or killed.
     pub fn send_as(&self, caller: &Caller, signal: i32) -> io::Result<()> {
-        if caller.uid == 0 {
-            return self.send(signal);
-        }
-        caller.check()?;
-        // SAFETY: the child only makes system calls, on memory that is there, and ends.
-        match unsafe { libc::fork() } {
-            -1 => Err(io::Error::last_os_error()),
-            0 => {
-                let done = become_entirely(caller).and_then(|()| self.send(signal));
-                let errno = done.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0);
-                // SAFETY: ends the child at once; nothing of the parent's is run.
-                unsafe { libc::_exit(errno) }
-            }
-            child => exit_code(child),
-        }
+        entirely_as(caller, || self.send(signal))
     }
 
     /// The open file behind one of its descriptors (pidfd_getfd(2)).
@@ -172,6 +158,29 @@ impl PidFd {
     /// Waits for its end (a zombie has ended); `false` if it lives on after `timeout`.
     pub fn wait_end(&self, timeout: Duration) -> io::Result<bool> {
         wait_readable(self.0.as_fd(), timeout)
+    }
+}
+
+/// Does something in a child process that is the caller entirely; root's is done here. `work` only
+/// makes system calls, on memory that is there.
+pub(crate) fn entirely_as(
+    caller: &Caller,
+    work: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    if caller.uid == 0 {
+        return work();
+    }
+    caller.check()?;
+    // SAFETY: the child only makes system calls, on memory that is there, and ends.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let done = become_entirely(caller).and_then(|()| work());
+            let errno = done.map_or_else(|e| e.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+            // SAFETY: ends the child at once; nothing of the parent's is run.
+            unsafe { libc::_exit(errno) }
+        }
+        child => exit_code(child),
     }
 }
 

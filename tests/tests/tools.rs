@@ -10,6 +10,7 @@ mod tools {
     pub mod exec;
     pub mod exporter;
     pub mod find;
+    pub mod krg_top;
     pub mod krgps;
     pub mod metrics;
     pub mod mounts;
@@ -27,8 +28,8 @@ use krg_tests::{LAB, Need, can_run};
 use tools::cast::{self, Cast};
 use tools::checks::Checks;
 use tools::{
-    access, exec, exporter, find, krgps, metrics, mounts, ps, psutil, rust, sampling, screen,
-    signals, system,
+    access, exec, exporter, find, krg_top, krgps, metrics, mounts, ps, psutil, rust, sampling,
+    screen, signals, system,
 };
 
 /// May this test run? It needs a lab, and these programs.
@@ -99,6 +100,18 @@ fn screens_show_the_cluster() {
     let cast = Cast::start(&lab);
     let mut checks = Checks::default();
     screen::all(&mut checks, &lab, &cast);
+    checks.finish();
+}
+
+#[test]
+fn krg_top_shows_and_acts() {
+    if !able("krg_top_shows_and_acts", &["tmux", "setpriv", "stty", "pkill"]) {
+        return;
+    }
+    let lab = cast::lab();
+    let cast = Cast::start(&lab);
+    let mut checks = Checks::default();
+    krg_top::all(&mut checks, &lab, &cast);
     checks.finish();
 }
 

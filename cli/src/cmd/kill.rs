@@ -1,10 +1,12 @@
 //! `krg kill` and `krg where`: signals to processes of any node, and where they run.
 
+use crate::args::top::ReniceArgs;
 use crate::args::{KillArgs, WhereArgs};
 use crate::daemon::{self, SIGNAL_MAX};
 use anyhow::{Result, anyhow, bail};
 use clap::{CommandFactory, Parser};
-use krg_rpc::proto::control::{SignalReply, SignalRequest};
+use krg_rpc::proto::control::{ReniceRequest, SignalReply, SignalRequest};
+use krg_sys::priority::NICE;
 use krg_sys::process::Signal;
 use krg_types::limits::{PROTOCOL_VERSION, SIGNAL_NUMBER_MAX};
 use std::ffi::OsString;
@@ -46,6 +48,40 @@ fn wanted(args: &KillArgs) -> Result<(i32, &[String])> {
         true => bail!("which process? krg ps shows them"),
         false => Ok((signal, pids)),
     }
+}
+
+/// `krg renice`.
+pub fn renice(args: &ReniceArgs) -> Result<u8> {
+    let (nice, pids) = match (args.nice, args.words.split_first()) {
+        (Some(nice), _) => (Some(nice), &args.words[..]),
+        (None, Some((first, rest))) => (first.parse().ok(), rest),
+        (None, None) => (None, &[][..]),
+    };
+    let Some(nice) = nice.filter(|nice| NICE.contains(nice)) else {
+        eprintln!("krg renice: a nice value is a number from -20 to 19");
+        return Ok(2);
+    };
+    if pids.is_empty() {
+        eprintln!("krg renice: of which process? krg ps shows them");
+        return Ok(2);
+    }
+    let mut code = 0;
+    for word in pids {
+        if let Err(e) = pid(word).and_then(|pid| renice_one(pid, nice)) {
+            eprintln!("krg renice: {word}: {e:#}");
+            code = 1;
+        }
+    }
+    Ok(code)
+}
+
+/// Sets a nice value.
+///
+/// # Errors
+/// When the node was not reached, did not answer, or its kernel does not let this user.
+pub fn renice_one(pid: u32, nice: i32) -> Result<()> {
+    let ask = ReniceRequest { version: PROTOCOL_VERSION, pid, nice };
+    told(daemon::ask(SIGNAL_MAX, async |mut krgd| krgd.renice(ask).await)?.errno)
 }
 
 /// `krg where`.
@@ -124,7 +160,11 @@ pub fn send(pid: u32, signal: i32, uid: Option<u32>) -> Result<SignalReply> {
     daemon::ask(SIGNAL_MAX, async |mut krgd| krgd.signal(ask).await)
 }
 
-fn told(errno: i32) -> Result<()> {
+/// What a node's kernel said.
+///
+/// # Errors
+/// Its errno, in words.
+pub fn told(errno: i32) -> Result<()> {
     if errno == 0 { Ok(()) } else { Err(anyhow!(words(errno))) }
 }
 

@@ -17,6 +17,7 @@ pub fn man(dir: &Path) -> Result<u8> {
         setpe::command(),
         mosctl::command(),
         kill::where_pid_command(),
+        crate::top::mon::command(),
         jobs::migrate_command(),
         capset::old_command(),
     ];

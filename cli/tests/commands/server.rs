@@ -243,6 +243,7 @@ control! {
     config_set ConfigSetRequest ConfigSetReply,
     metrics StatusRequest Piece,
     signal SignalRequest SignalReply,
+    renice ReniceRequest SignalReply,
     ;
     MembersStream members MembersRequest MemberList,
     RotateCaStream rotate_ca RotateCaRequest Progress,

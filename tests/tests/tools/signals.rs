@@ -15,6 +15,7 @@ pub fn all(checks: &mut Checks, lab: &Lab) {
     checks.check("a process of each node", || each_node(lab));
     checks.check("every signal", || signals(lab));
     checks.check("a user's and others' processes", || rights(lab));
+    checks.check("nice values", || nice(lab));
     checks.check("from a session", || sessions(lab));
     checks.check("in a session, for who calls", || callers(lab));
     checks.check("nobody's numbers", || nobody(lab));
@@ -110,6 +111,32 @@ fn rights(lab: &Lab) {
         ends(root_runs);
         ends(other_runs);
     }
+}
+
+fn nice(lab: &Lab) {
+    let niced = |node: u32, pid: u32| {
+        let said = lab.sh(node, &format!("ps -o ni= -p {}", pid - gpid(node, 0))).ok();
+        said.trim().parse::<i32>().expect("a nice value")
+    };
+    for node in 1..=3 {
+        let (of_root, _) = sleeper(lab, node, "");
+        let (of_user, _) = sleeper(lab, node, AS_USER);
+        lab.sh(1, &format!("krg renice -5 {of_root}; krg renice -n 3 {of_user}")).ok();
+        assert_eq!((niced(node, of_root), niced(node, of_user)), (-5, 3));
+        lab.sh(1, &format!("{AS_USER} krg renice 7 {of_user}")).ok();
+        let lower = lab.sh(1, &format!("{AS_USER} krg renice 1 {of_user}"));
+        refused(&lower, "Permission denied");
+        let others = lab.sh(1, &format!("{AS_USER} krg renice 9 {of_root}"));
+        refused(&others, "Operation not permitted");
+        assert_eq!((niced(node, of_root), niced(node, of_user)), (-5, 7));
+        lab.sh(1, &format!("krg kill {of_root} {of_user}")).ok();
+        refused(
+            &lab.sh(1, &format!("krg renice 1 {}", gpid(node, 4_000_000))),
+            "No such process",
+        );
+    }
+    wrong(lab, "krg renice 20 77", "from -20 to 19");
+    wrong(lab, "krg renice 5", "which process");
 }
 
 /// What is in a session needs no command of krg's.
