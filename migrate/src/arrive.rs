@@ -8,7 +8,9 @@ use crate::cluster::Cluster;
 use crate::criu::{Criu, Run};
 use crate::fault;
 use crate::hook::{self, Clock, Hooks, Waiting};
-use crate::images::{self, Images};
+use crate::images;
+use crate::images::freight;
+use crate::images::store::Images;
 use crate::inside::{End, Inside};
 use crate::job::Job;
 use crate::locks::{self, Lock};
@@ -30,8 +32,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The next piece comes within this: a dump does not stop between two.
-const PIECE_MAX: Duration = Duration::from_secs(60);
+/// The connection for its images comes within this, and what was on its way with it after them.
+const FREIGHT_MAX: Duration = Duration::from_secs(60);
+/// What the images themselves take is bounded where they come.
+const IMAGES_MAX: Duration = Duration::from_secs(86_400);
+const BROKEN_OFF: &str = "it was broken off while it came";
 /// It is agreed on within this, or asked whether it was.
 const GO_MAX: Duration = Duration::from_secs(10);
 /// Between questions whose it is.
@@ -174,6 +179,7 @@ struct Ready {
     criu: Criu,
     hooks: Hooks,
     door: UnixListener,
+    freight: tokio::net::UnixListener,
     made: Made,
 }
 
@@ -241,21 +247,41 @@ impl<'a> Taker<'a> {
         let hooks = Hooks::new(criu.dir(), &self.ground.program).map_err(words)?;
         let door = images::serve_door(criu.dir()).map_err(words)?;
         let made = Made::new(&self.begin).map_err(words)?;
-        self.ready = Some(Ready { criu, hooks, door, made });
+        let freight = freight::door(criu.dir()).map_err(words)?;
+        self.ready = Some(Ready { criu, hooks, door, freight, made });
         fault::point("arriving").await;
         self.other.tell(arrived::What::Ready(true)).await;
         Ok(())
     }
 
     async fn receive(&mut self) -> Result<(), String> {
-        let frozen = loop {
-            match self.other.next(PIECE_MAX).await {
-                Some(arrival::What::Piece(piece)) => self.images.add(piece).map_err(words)?,
-                Some(arrival::What::Frozen(frozen)) => break frozen,
-                _ => return Err("it was broken off while it came".into()),
-            }
+        let door = &self.ready.as_ref().ok_or("it is not ready")?.freight;
+        let bulk = tokio::select! {
+            bulk = freight::taken(door, &*self.ground.cluster, self.begin.from) => bulk,
+            // There is nothing to be said before they have come.
+            _ = self.other.next(FREIGHT_MAX) => return Err(BROKEN_OFF.into()),
         };
-        self.frozen = Some(frozen);
+        let bulk = bulk.map_err(words)?;
+        let breaker = bulk.breaker();
+        let mut coming = spawn_blocking(move || freight::receive(bulk));
+        let (mut images, mut frozen) = (None, None);
+        while images.is_none() || frozen.is_none() {
+            let most = if images.is_none() { IMAGES_MAX } else { FREIGHT_MAX };
+            tokio::select! {
+                come = &mut coming, if images.is_none() => {
+                    let come = come.map_err(|e| e.to_string())?;
+                    images = Some(come.map_err(|e| format!("{BROKEN_OFF}: {e}"))?);
+                }
+                said = self.other.next(most), if frozen.is_none() => match said {
+                    Some(arrival::What::Frozen(told)) => frozen = Some(told),
+                    _ => {
+                        breaker.pull();
+                        return Err(BROKEN_OFF.into());
+                    }
+                },
+            }
+        }
+        (self.images, self.frozen) = (images.unwrap_or_default(), frozen);
         let locks = self.images.change(locks::IMAGE, locks::take_out).map_err(words)?;
         self.locks = locks.unwrap_or_default();
         Ok(())
@@ -263,7 +289,7 @@ impl<'a> Taker<'a> {
 
     async fn restore(&mut self) -> Result<(), String> {
         let mut clock = Clock::start();
-        let Ready { criu, hooks, door, made } = self.ready.take().ok_or("it is not ready")?;
+        let Ready { criu, hooks, door, made, .. } = self.ready.take().ok_or("it is not ready")?;
         let Made { ends, theirs, report, report_name } = made;
         let run = criu.restore(theirs, &hooks).map_err(words)?;
         let (held, held_too) = (run.held().again(), run.held().again());

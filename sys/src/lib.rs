@@ -18,6 +18,7 @@ pub mod mount;
 pub mod names;
 pub mod ns;
 pub mod open_file;
+pub mod pages;
 pub mod process;
 pub mod procfs;
 pub mod seccomp;
