@@ -18,6 +18,7 @@ use crate::members;
 use crate::place;
 use crate::plan::target::{Step, Target};
 use crate::plan::{Event, Move, Wrote};
+use crate::root::ROOT;
 use krg_rpc::proto::job::{Arrival, Arrived, Begin, Frozen, Prepared, arrival, arrived};
 use krg_sys::feature::has_pid_blocks;
 use krg_sys::open_file::open_file;
@@ -25,7 +26,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -176,11 +177,12 @@ struct Taker<'a> {
 
 /// Waits for it to come.
 struct Ready {
-    criu: Criu,
     hooks: Hooks,
     door: UnixListener,
     freight: tokio::net::UnixListener,
-    made: Made,
+    ends: Vec<End>,
+    report: File,
+    report_name: String,
 }
 
 impl<'a> Taker<'a> {
@@ -246,9 +248,13 @@ impl<'a> Taker<'a> {
         }
         let hooks = Hooks::new(criu.dir(), &self.ground.program).map_err(words)?;
         let door = images::serve_door(criu.dir()).map_err(words)?;
-        let made = Made::new(&self.begin).map_err(words)?;
         let freight = freight::door(criu.dir()).map_err(words)?;
-        self.ready = Some(Ready { criu, hooks, door, freight, made });
+        let Made { ends, theirs, report, report_name } = Made::new(&self.begin).map_err(words)?;
+        // It waits for the first image: so its start is over when they come.
+        self.run = Some(criu.restore(theirs, &hooks).map_err(words)?);
+        self.ready = Some(Ready { hooks, door, freight, ends, report, report_name });
+        let paths = std::mem::take(&mut self.begin.paths);
+        spawn_blocking(move || look_up(&paths));
         fault::point("arriving").await;
         self.other.tell(arrived::What::Ready(true)).await;
         Ok(())
@@ -289,13 +295,12 @@ impl<'a> Taker<'a> {
 
     async fn restore(&mut self) -> Result<(), String> {
         let mut clock = Clock::start();
-        let Ready { criu, hooks, door, made, .. } = self.ready.take().ok_or("it is not ready")?;
-        let Made { ends, theirs, report, report_name } = made;
-        let run = criu.restore(theirs, &hooks).map_err(words)?;
+        let ready = self.ready.take().ok_or("it is not ready")?;
+        let Ready { hooks, door, ends, report, report_name, .. } = ready;
+        let run = self.run.as_ref().ok_or("it is not ready")?;
         let (held, held_too) = (run.held().again(), run.held().again());
         let (held, held_too) = (held.map_err(words)?, held_too.map_err(words)?);
         let images = std::mem::take(&mut self.images);
-        self.run = Some(run);
         self.served = Some(spawn_blocking(move || images.serve(&door, held)));
         let waiting = spawn_blocking(move || hooks.wait(hook::Step::Restored, held_too)).await;
         match waiting.map_err(|e| e.to_string())? {
@@ -380,11 +385,27 @@ impl<'a> Taker<'a> {
     }
 
     async fn refuse(&mut self) {
-        if let Some(waiting) = self.waiting.take() {
-            waiting.refuse();
+        match (self.waiting.take(), self.run.take()) {
+            (Some(waiting), run) => {
+                waiting.refuse();
+                let _ = failed(run).await;
+            }
+            // It waits for images, and has made nothing.
+            (None, Some(run)) => {
+                let _ = spawn_blocking(move || run.kill()).await;
+            }
+            (None, None) => {}
         }
-        if self.run.is_some() {
-            let _ = failed(self.run.take()).await;
+    }
+}
+
+/// What the job has open is looked up once: each part of each name costs a question to its home, and
+/// CRIU would ask them one after the other while it stands still.
+fn look_up(paths: &[String]) {
+    for path in paths {
+        let path = Path::new(path.trim_start_matches('/'));
+        if path.components().all(|part| matches!(part, Component::Normal(_))) {
+            let _ = std::fs::symlink_metadata(Path::new(ROOT).join(path));
         }
     }
 }

@@ -359,7 +359,8 @@ impl Leaver {
             let _ = say.send(Arrival { what: Some(arrival::What::Go(true)) }).await;
         }
         let told = self.answer(RUNS_MAX).await;
-        self.frozen_us = self.frozen.lap_us();
+        let frozen_us = Hooks::frozen_us(&self.leaving.dir);
+        self.frozen_us = frozen_us.unwrap_or_else(|| self.frozen.lap_us());
         if !matches!(told, Ok(arrived::What::Runs(_))) {
             // It is the other's: that one asks the record if it has not heard.
             tracing::warn!(job = self.leaving.begin.job, ?told, "not heard that it runs");

@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn more_memory_takes_longer() {
         let frozen = |rss_kib, last| {
-            let look = Look { obstacles: Vec::new(), rss_kib };
+            let look = Look { rss_kib, ..Look::default() };
             look.foretold(Moved::default(), last).frozen_us
         };
         assert_eq!(frozen(0, None), FREEZE_US);

@@ -2,7 +2,7 @@
 //! to a pipe without being copied, and given back piece by piece.
 
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice, vmsplice};
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::ffi::c_void;
 use std::io::{self, IoSlice};
 use std::num::NonZeroUsize;
@@ -20,8 +20,9 @@ pub struct Pages {
 unsafe impl Send for Pages {}
 
 impl Pages {
-    /// So many bytes, rounded up to pages by the kernel. Where it can it takes large pages: of
-    /// those it makes far fewer at the first use.
+    /// So many bytes, rounded up to pages by the kernel. Large pages are not asked for: in a virtual
+    /// machine whose host takes free ones back the first use of them takes two to three times as
+    /// long.
     ///
     /// # Errors
     /// Those of mmap(2).
@@ -29,10 +30,7 @@ impl Pages {
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping somewhere, which changes no other.
         let at = unsafe { mmap_anonymous(None, length, access, MapFlags::MAP_PRIVATE) }?;
-        let length = length.get();
-        // SAFETY: of this mapping only. Where there are no large pages the usual ones will do.
-        let _ = unsafe { madvise(at, length, MmapAdvise::MADV_HUGEPAGE) };
-        Ok(Pages { at, length })
+        Ok(Pages { at, length: length.get() })
     }
 
     /// Hands the first so many bytes to a pipe, which takes the pages as they are (vmsplice(2)):

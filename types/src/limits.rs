@@ -152,6 +152,8 @@ pub const JOB_NAME_BYTES_MAX: usize = 64;
 pub const BULK_PART_BYTES_MAX: usize = 1 << 20;
 /// Connections for moves, of which it is not known yet for whom they are.
 pub const BULK_COMING_MAX: usize = 64;
+/// Files of a job that the node where it goes is told of.
+pub const JOB_PATHS_MAX: usize = 256;
 /// Images of one job: CRIU makes a dozen, and six for each process.
 pub const IMAGES_MAX: usize = 1 << 20;
 /// Bytes that may be on their way between a job and what is outside of it, each way.

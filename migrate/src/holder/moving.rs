@@ -71,6 +71,7 @@ impl Holder {
                 let name = cluster.name().await.map_err(words)?;
                 let mut begin = job.told(name, cluster.own(), &order.trace);
                 (begin.ends, begin.report) = (told, report);
+                begin.paths = look.paths.into_iter().collect();
                 let to = order.node;
                 let leaving =
                     Departure { begin, to, init, names, dir: dir.clone(), program, record };

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 const SMALL_BYTES: usize = 64 << 10;
 /// What fits in the smallest pipe (pipe(7)), bytes.
 const TINY_BYTES: usize = 4_096;
-/// So many at a time: large enough for large pages, small enough to be given back soon.
+/// So many at a time: few calls of the kernel, and given back soon.
 const BLOCK_BYTES: NonZeroUsize = NonZeroUsize::new(4 << 20).unwrap();
 
 /// They.
