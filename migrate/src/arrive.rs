@@ -8,7 +8,9 @@ use crate::cluster::Cluster;
 use crate::criu::{Criu, Run};
 use crate::fault;
 use crate::hook::{self, Clock, Hooks, Waiting};
-use crate::images::{self, Images};
+use crate::images;
+use crate::images::freight;
+use crate::images::store::Images;
 use crate::inside::{End, Inside};
 use crate::job::Job;
 use crate::locks::{self, Lock};
@@ -16,6 +18,7 @@ use crate::members;
 use crate::place;
 use crate::plan::target::{Step, Target};
 use crate::plan::{Event, Move, Wrote};
+use crate::root::ROOT;
 use krg_rpc::proto::job::{Arrival, Arrived, Begin, Frozen, Prepared, arrival, arrived};
 use krg_sys::feature::has_pid_blocks;
 use krg_sys::open_file::open_file;
@@ -23,15 +26,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The next piece comes within this: a dump does not stop between two.
-const PIECE_MAX: Duration = Duration::from_secs(60);
+/// The connection for its images comes within this, and what was on its way with it after them.
+const FREIGHT_MAX: Duration = Duration::from_secs(60);
+/// What the images themselves take is bounded where they come.
+const IMAGES_MAX: Duration = Duration::from_secs(86_400);
+const BROKEN_OFF: &str = "it was broken off while it came";
 /// It is agreed on within this, or asked whether it was.
 const GO_MAX: Duration = Duration::from_secs(10);
 /// Between questions whose it is.
@@ -171,10 +177,12 @@ struct Taker<'a> {
 
 /// Waits for it to come.
 struct Ready {
-    criu: Criu,
     hooks: Hooks,
     door: UnixListener,
-    made: Made,
+    freight: tokio::net::UnixListener,
+    ends: Vec<End>,
+    report: File,
+    report_name: String,
 }
 
 impl<'a> Taker<'a> {
@@ -240,22 +248,46 @@ impl<'a> Taker<'a> {
         }
         let hooks = Hooks::new(criu.dir(), &self.ground.program).map_err(words)?;
         let door = images::serve_door(criu.dir()).map_err(words)?;
-        let made = Made::new(&self.begin).map_err(words)?;
-        self.ready = Some(Ready { criu, hooks, door, made });
+        let freight = freight::door(criu.dir()).map_err(words)?;
+        let Made { ends, theirs, report, report_name } = Made::new(&self.begin).map_err(words)?;
+        // It waits for the first image: so its start is over when they come.
+        self.run = Some(criu.restore(theirs, &hooks).map_err(words)?);
+        self.ready = Some(Ready { hooks, door, freight, ends, report, report_name });
+        let paths = std::mem::take(&mut self.begin.paths);
+        spawn_blocking(move || look_up(&paths));
         fault::point("arriving").await;
         self.other.tell(arrived::What::Ready(true)).await;
         Ok(())
     }
 
     async fn receive(&mut self) -> Result<(), String> {
-        let frozen = loop {
-            match self.other.next(PIECE_MAX).await {
-                Some(arrival::What::Piece(piece)) => self.images.add(piece).map_err(words)?,
-                Some(arrival::What::Frozen(frozen)) => break frozen,
-                _ => return Err("it was broken off while it came".into()),
-            }
+        let door = &self.ready.as_ref().ok_or("it is not ready")?.freight;
+        let bulk = tokio::select! {
+            bulk = freight::taken(door, &*self.ground.cluster, self.begin.from) => bulk,
+            // There is nothing to be said before they have come.
+            _ = self.other.next(FREIGHT_MAX) => return Err(BROKEN_OFF.into()),
         };
-        self.frozen = Some(frozen);
+        let bulk = bulk.map_err(words)?;
+        let breaker = bulk.breaker();
+        let mut coming = spawn_blocking(move || freight::receive(bulk));
+        let (mut images, mut frozen) = (None, None);
+        while images.is_none() || frozen.is_none() {
+            let most = if images.is_none() { IMAGES_MAX } else { FREIGHT_MAX };
+            tokio::select! {
+                come = &mut coming, if images.is_none() => {
+                    let come = come.map_err(|e| e.to_string())?;
+                    images = Some(come.map_err(|e| format!("{BROKEN_OFF}: {e}"))?);
+                }
+                said = self.other.next(most), if frozen.is_none() => match said {
+                    Some(arrival::What::Frozen(told)) => frozen = Some(told),
+                    _ => {
+                        breaker.pull();
+                        return Err(BROKEN_OFF.into());
+                    }
+                },
+            }
+        }
+        (self.images, self.frozen) = (images.unwrap_or_default(), frozen);
         let locks = self.images.change(locks::IMAGE, locks::take_out).map_err(words)?;
         self.locks = locks.unwrap_or_default();
         Ok(())
@@ -263,13 +295,12 @@ impl<'a> Taker<'a> {
 
     async fn restore(&mut self) -> Result<(), String> {
         let mut clock = Clock::start();
-        let Ready { criu, hooks, door, made } = self.ready.take().ok_or("it is not ready")?;
-        let Made { ends, theirs, report, report_name } = made;
-        let run = criu.restore(theirs, &hooks).map_err(words)?;
+        let ready = self.ready.take().ok_or("it is not ready")?;
+        let Ready { hooks, door, ends, report, report_name, .. } = ready;
+        let run = self.run.as_ref().ok_or("it is not ready")?;
         let (held, held_too) = (run.held().again(), run.held().again());
         let (held, held_too) = (held.map_err(words)?, held_too.map_err(words)?);
         let images = std::mem::take(&mut self.images);
-        self.run = Some(run);
         self.served = Some(spawn_blocking(move || images.serve(&door, held)));
         let waiting = spawn_blocking(move || hooks.wait(hook::Step::Restored, held_too)).await;
         match waiting.map_err(|e| e.to_string())? {
@@ -354,11 +385,27 @@ impl<'a> Taker<'a> {
     }
 
     async fn refuse(&mut self) {
-        if let Some(waiting) = self.waiting.take() {
-            waiting.refuse();
+        match (self.waiting.take(), self.run.take()) {
+            (Some(waiting), run) => {
+                waiting.refuse();
+                let _ = failed(run).await;
+            }
+            // It waits for images, and has made nothing.
+            (None, Some(run)) => {
+                let _ = spawn_blocking(move || run.kill()).await;
+            }
+            (None, None) => {}
         }
-        if self.run.is_some() {
-            let _ = failed(self.run.take()).await;
+    }
+}
+
+/// What the job has open is looked up once: each part of each name costs a question to its home, and
+/// CRIU would ask them one after the other while it stands still.
+fn look_up(paths: &[String]) {
+    for path in paths {
+        let path = Path::new(path.trim_start_matches('/'));
+        if path.components().all(|part| matches!(part, Component::Normal(_))) {
+            let _ = std::fs::symlink_metadata(Path::new(ROOT).join(path));
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What a job's holder needs of the cluster: ways to other nodes, and the record that all agree on.
 
+use krg_rpc::bulk::{Bulk, Preface};
 use krg_rpc::tonic::transport::Channel;
 use std::future::Future;
 use std::io;
+use std::net::TcpStream;
 use std::pin::Pin;
 
 /// An answer that is waited for.
@@ -96,6 +98,10 @@ pub trait Cluster: Send + Sync + 'static {
     fn name(&self) -> Answer<'_, String>;
     /// To the daemon of a node.
     fn channel(&self, node: u32) -> Answer<'_, Channel>;
+    /// To who waits on a node for the images of a job.
+    fn images_to<'a>(&'a self, node: u32, whom: &'a Preface) -> Answer<'a, Bulk>;
+    /// On a connection that has come for them, from node `from` and nobody else.
+    fn images_from(&self, connection: TcpStream, from: u32) -> Answer<'_, Bulk>;
     /// A job's record and its revision (0: there is none), as it is now.
     fn record(&self, job: u32) -> Answer<'_, (Option<Record>, u64)>;
     /// Changes it if it has this revision still; false if it has another. After an error it is not

@@ -7,19 +7,22 @@ use crate::cluster::{Cluster, Record};
 use crate::criu::{Criu, Run};
 use crate::fault;
 use crate::hook::{self, Clock, Hooks, Waiting};
-use crate::images::{self, Caught};
+use crate::images;
+use crate::images::capture::{Sink, capture};
+use crate::images::freight::Freight;
 use crate::locks;
 use crate::members;
 use crate::plan::source::{Source, Step};
 use crate::plan::{Event, Move, Wrote};
+use krg_rpc::bulk::{Breaker, Preface};
 use krg_rpc::proto::job::moves_client::MovesClient;
 use krg_rpc::proto::job::{Arrival, Arrived, Begin, Frozen, Moved, Phase, arrival, arrived};
 use krg_rpc::tonic::Streaming;
 use krg_sys::process::{PidFd, Signal};
-use krg_types::limits::IMAGE_PIECE_BYTES;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
@@ -34,8 +37,10 @@ pub(crate) const PREPARED_MAX: Duration = Duration::from_secs(60);
 pub(crate) const RUNS_MAX: Duration = Duration::from_secs(20);
 /// Between questions whose it is.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// Pieces of images on their way.
-const PIECES: usize = 16;
+/// A connection for its images is made within this.
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// What is said on its way.
+pub(crate) const SAID: usize = 4;
 const NONSENSE: &str = "the other node says what makes no sense";
 const NOT_HELD: &str = "it is not held";
 
@@ -157,6 +162,7 @@ struct Leaver {
     phases: Vec<Phase>,
     say: Option<mpsc::Sender<Arrival>>,
     answers: Option<Streaming<Arrived>>,
+    freight: Option<(Freight, Breaker)>,
     held: Option<Held>,
     told: Option<Frozen>,
     image_bytes: u64,
@@ -178,6 +184,7 @@ impl Leaver {
             phases: Vec::new(),
             say: None,
             answers: None,
+            freight: None,
             held: None,
             told: None,
             image_bytes: 0,
@@ -246,19 +253,21 @@ impl Leaver {
     async fn announce(&mut self) -> Result<(), String> {
         let Departure { begin, to, .. } = &self.leaving;
         let channel = self.cluster.channel(*to).await.map_err(|e| e.to_string())?;
-        let (say, said) = mpsc::channel(PIECES);
+        let (say, said) = mpsc::channel(SAID);
         let first = arrival::What::Begin(begin.clone());
         let _ = say.send(Arrival { what: Some(first) }).await;
-        let mut client =
-            MovesClient::new(channel).max_encoding_message_size(2 * IMAGE_PIECE_BYTES);
+        let mut client = MovesClient::new(channel);
         let answers = timeout(READY_MAX, client.arrive(ReceiverStream::new(said))).await;
         let answers = answers.map_err(|_| format!("node {to} does not answer"))?;
         let answers = answers.map_err(|status| krg_rpc::status::why(&status))?;
         (self.say, self.answers) = (Some(say), Some(answers.into_inner()));
         match self.answer(READY_MAX).await? {
-            arrived::What::Ready(_) => Ok(()),
-            _ => Err(NONSENSE.into()),
+            arrived::What::Ready(_) => {}
+            _ => return Err(NONSENSE.into()),
         }
+        let Departure { begin, to, .. } = &self.leaving;
+        self.freight = Some(freight_to(&*self.cluster, begin, *to).await?);
+        Ok(())
     }
 
     async fn answer(&mut self, most: Duration) -> Result<arrived::What, String> {
@@ -276,8 +285,8 @@ impl Leaver {
 
     async fn dump(&mut self) -> Result<(), String> {
         self.frozen = Clock::start();
-        let say = self.say.clone().ok_or("nobody listens")?;
-        self.held = Some(Held::freeze(&self.leaving, say).await?);
+        let (freight, breaker) = self.freight.take().ok_or("nobody waits for it")?;
+        self.held = Some(Held::freeze(&self.leaving, freight, breaker).await?);
         Ok(())
     }
 
@@ -301,7 +310,10 @@ impl Leaver {
 
     async fn send(&mut self) -> Result<(), String> {
         let told = self.told.take().ok_or("nothing was told")?;
-        self.image_bytes = self.held.as_mut().ok_or(NOT_HELD)?.send_last(told).await?;
+        self.image_bytes = self.held.as_mut().ok_or(NOT_HELD)?.send_last().await?;
+        let say = self.say.as_ref().ok_or("nobody listens")?;
+        let what = Some(arrival::What::Frozen(told));
+        say.send(Arrival { what }).await.map_err(|_| "the other node takes no more")?;
         Ok(())
     }
 
@@ -347,11 +359,52 @@ impl Leaver {
             let _ = say.send(Arrival { what: Some(arrival::What::Go(true)) }).await;
         }
         let told = self.answer(RUNS_MAX).await;
-        self.frozen_us = self.frozen.lap_us();
+        let frozen_us = Hooks::frozen_us(&self.leaving.dir);
+        self.frozen_us = frozen_us.unwrap_or_else(|| self.frozen.lap_us());
         if !matches!(told, Ok(arrived::What::Runs(_))) {
             // It is the other's: that one asks the record if it has not heard.
             tracing::warn!(job = self.leaving.begin.job, ?told, "not heard that it runs");
         }
+        Ok(())
+    }
+}
+
+/// A way for the images of a job that a node waits for.
+pub(crate) async fn freight_to(
+    cluster: &dyn Cluster,
+    begin: &Begin,
+    to: u32,
+) -> Result<(Freight, Breaker), String> {
+    let whom = Preface { job: begin.job, trace: begin.trace.clone() };
+    let bulk = timeout(CONNECT_MAX, cluster.images_to(to, &whom)).await;
+    let bulk = bulk.map_err(|_| format!("node {to} does not answer"))?;
+    let bulk = bulk.map_err(|e| format!("node {to} takes no images: {e}"))?;
+    let breaker = bulk.breaker();
+    Ok((Freight::new(bulk.sender()), breaker))
+}
+
+/// Sends the images, and tells when that was all.
+struct Sends {
+    freight: Freight,
+    tell: Option<oneshot::Sender<u64>>,
+}
+
+impl Sink for Sends {
+    fn begin(&mut self, image: u32, name: &str) -> io::Result<()> {
+        self.freight.begin(image, name)
+    }
+
+    fn take(&mut self, image: u32, pipe: &File) -> io::Result<u64> {
+        self.freight.take(image, pipe)
+    }
+
+    fn idle(&mut self) -> io::Result<()> {
+        self.freight.idle()
+    }
+
+    fn all(&mut self, bytes: u64) -> io::Result<()> {
+        self.freight.all(bytes)?;
+        let _ = self.tell.take().map(|tell| tell.send(bytes));
         Ok(())
     }
 }
@@ -362,7 +415,7 @@ struct Held {
     waiting: Option<Waiting>,
     /// Dropped: all that was made by now is all that is sent.
     barrier: Option<std::os::fd::OwnedFd>,
-    last: Arc<Mutex<Option<Frozen>>>,
+    breaker: Breaker,
     caught: tokio::task::JoinHandle<io::Result<u64>>,
     sent: Option<oneshot::Receiver<u64>>,
     /// They were stopped before, by their user.
@@ -372,7 +425,11 @@ struct Held {
 }
 
 impl Held {
-    async fn freeze(leaving: &Departure, say: mpsc::Sender<Arrival>) -> Result<Held, String> {
+    async fn freeze(
+        leaving: &Departure,
+        freight: Freight,
+        breaker: Breaker,
+    ) -> Result<Held, String> {
         let words = |e: io::Error| e.to_string();
         let criu = Criu::new(&leaving.dir).map_err(words)?;
         let hooks = Hooks::new(criu.dir(), &leaving.program).map_err(words)?;
@@ -385,26 +442,10 @@ impl Held {
         let (ended, ended_too) = (run.held().again(), run.held().again());
         let (ended, ended_too) = (ended.map_err(words)?, ended_too.map_err(words)?);
         let (cut, barrier) = nix::unistd::pipe().map_err(|e| e.to_string())?;
-        let last: Arc<Mutex<Option<Frozen>>> = Arc::default();
-        let slot = last.clone();
         let (tell, sent) = oneshot::channel();
         let caught = spawn_blocking(move || {
-            let (mut bytes, mut tell) = (0, Some(tell));
-            images::capture(&door, ended, cut, |caught| {
-                let what = match caught {
-                    Caught::Piece(piece) => {
-                        bytes += piece.data.len() as u64;
-                        arrival::What::Piece(piece)
-                    }
-                    Caught::All => {
-                        let frozen = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                        let _ = tell.take().map(|tell| tell.send(bytes));
-                        arrival::What::Frozen(frozen.unwrap_or_default())
-                    }
-                };
-                let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-                say.blocking_send(Arrival { what: Some(what) }).map_err(gone)
-            })
+            let mut sends = Sends { freight, tell: Some(tell) };
+            capture(&door, ended, cut, &mut sends)
         });
         let waiting = spawn_blocking(move || hooks.wait(hook::Step::Dumped, ended_too)).await;
         let waiting = waiting.map_err(|e| e.to_string())?.map_err(words);
@@ -412,7 +453,7 @@ impl Held {
             run: Some(run),
             waiting: None,
             barrier: Some(barrier),
-            last,
+            breaker,
             caught,
             sent: Some(sent),
             still,
@@ -450,9 +491,8 @@ impl Held {
         self.run.as_ref().is_none_or(Run::is_over)
     }
 
-    /// Sends what was on its way after the last of the images; how many bytes those were.
-    async fn send_last(&mut self, frozen: Frozen) -> Result<u64, String> {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(frozen);
+    /// The other side gets the last of the images; how many bytes they were.
+    async fn send_last(&mut self) -> Result<u64, String> {
         self.barrier = None;
         let sent = self.sent.take().ok_or("sent already")?;
         sent.await.map_err(|_| "the other node takes no more".into())
@@ -460,6 +500,8 @@ impl Held {
 
     /// It runs on here. What has them go on comes before CRIU lets them go: then they never stop.
     async fn let_go(mut self) {
+        // Nobody wants the rest of it.
+        self.breaker.pull();
         for process in self.stopped.drain(..) {
             let _ = process.signal(Signal::SIGCONT);
         }

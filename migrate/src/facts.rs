@@ -22,7 +22,14 @@ pub fn of_this_node() -> FactsReply {
         memory_available_kib: value("/proc/meminfo", "MemAvailable")
             .and_then(|text| text.split_whitespace().next()?.parse().ok())
             .unwrap_or(0),
+        // That is agreed on, and not found here.
+        no_guests: false,
     }
+}
+
+/// Of a node to which no jobs of others may come.
+pub fn no_guests(node: u32) -> String {
+    format!("node {node} takes no jobs of other nodes (`mosctl block` was said there)")
 }
 
 /// CRIU is asked once, as long as it is the same file.
@@ -51,9 +58,18 @@ fn value(path: &str, key: &str) -> Option<String> {
     Some(found.1.trim().to_owned())
 }
 
-/// Why a job of `rss_kib` of memory that runs on a node like `here` cannot run on one like `there`.
-pub fn compare(here: &FactsReply, there: &FactsReply, node: u32, rss_kib: u64) -> Vec<String> {
+/// Why a job of `rss_kib` of memory that runs on a node like `here` cannot run on one like `there`,
+/// which is its home or not.
+pub fn compare(
+    here: &FactsReply,
+    there: &FactsReply,
+    (node, is_home): (u32, bool),
+    rss_kib: u64,
+) -> Vec<String> {
     let mut all = Vec::new();
+    if there.no_guests && !is_home {
+        all.push(no_guests(node));
+    }
     if there.criu.is_empty() {
         all.push(format!(
             "node {node} has no CRIU {MAJOR_MIN} or newer (`krg doctor` there tells how to get it)"
@@ -90,20 +106,26 @@ mod tests {
             cpu_flags: flags.into(),
             criu: criu.into(),
             memory_available_kib,
+            no_guests: false,
         }
     }
 
     #[test]
     fn what_a_node_lacks_is_said() {
         let here = facts("fpu avx avx512f", "4.2", 0);
-        assert!(compare(&here, &facts("fpu avx avx512f amx", "4.1", 99), 2, 99).is_empty());
-        let poor = compare(&here, &facts("fpu avx", "", 1_024), 2, 4_096);
+        assert!(
+            compare(&here, &facts("fpu avx avx512f amx", "4.1", 99), (2, false), 99).is_empty()
+        );
+        let poor = compare(&here, &facts("fpu avx", "", 1_024), (2, false), 4_096);
         assert_eq!(poor.len(), 3, "{poor:?}");
         assert!(poor[1].ends_with("avx512f") && poor[2].contains("1 MiB"), "{poor:?}");
         let arm = FactsReply { machine: "aarch64".into(), ..here.clone() };
         assert!(
-            compare(&here, &FactsReply { memory_available_kib: 9, ..arm }, 3, 1)[0]
+            compare(&here, &FactsReply { memory_available_kib: 9, ..arm }, (3, false), 1)[0]
                 .contains("aarch64")
         );
+        let blocked = FactsReply { no_guests: true, ..facts("fpu avx avx512f", "4.2", 99) };
+        assert_eq!(compare(&here, &blocked, (3, false), 1), [no_guests(3)]);
+        assert!(compare(&here, &blocked, (3, true), 1).is_empty());
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::place;
 use crate::root::{self, ROOT};
+use krg_sys::clock::boot_ns;
 use krg_sys::ns;
 use krg_sys::process::PidFd;
 use std::env;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 pub const NAME: &str = "krg-job-hook";
 /// Beside it: where the holder listens.
 const SOCKET: &str = "hook.sock";
+/// And when CRIU began to stop the processes, ns since the boot.
+const FROZEN: &str = "frozen";
 /// Longest line.
 const LINE_BYTES_MAX: u64 = 256;
 
@@ -46,6 +49,11 @@ pub fn run(program: &Path) -> io::Result<()> {
     let action = env::var("CRTOOLS_SCRIPT_ACTION").unwrap_or_default();
     let pid = env::var("CRTOOLS_INIT_PID").ok().and_then(|pid| pid.parse().ok());
     match action.as_str() {
+        "pre-dump" => {
+            // They stand still from here on.
+            let dir = program.parent().ok_or(io::ErrorKind::NotFound)?;
+            std::fs::write(dir.join(FROZEN), boot_ns().to_string())
+        }
         "setup-namespaces" => {
             if let (Some(dir), Some(pid)) = (program.parent(), pid) {
                 place::note_init(dir, pid)?;
@@ -111,6 +119,12 @@ impl Hooks {
         std::os::unix::fs::symlink(program, &script)?;
         let listener = UnixListener::bind(socket)?;
         Ok(Hooks { listener, script })
+    }
+
+    /// For how long the processes have been standing still, us; `None` before they do.
+    pub fn frozen_us(dir: &Path) -> Option<u64> {
+        let since = std::fs::read_to_string(dir.join(FROZEN)).ok()?.parse().ok()?;
+        Some(boot_ns().checked_sub(since)? / 1_000)
     }
 
     /// What CRIU is to call.

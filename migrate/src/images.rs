@@ -2,23 +2,24 @@
 //! protocol is that of `criu dump --stream` (criu's img-streamer.c): each file by name, and a pipe
 //! for what is in it.
 
+pub mod capture;
+pub mod freight;
+pub mod store;
+
 use krg_rpc::prost::Message;
-use krg_rpc::proto::job::Piece;
 use krg_sys::fd_passing;
 use krg_sys::open_file::open_again;
-use krg_types::limits::{IMAGE_PIECE_BYTES, IMAGES_MAX};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest name of an image, bytes.
 const NAME_BYTES_MAX: usize = 256;
+/// What a pipe between CRIU and this holds, if that is allowed, bytes: the larger the fewer turns.
+const PIPE_BYTES: u32 = 1 << 20;
 const CAPTURE: &str = "streamer-capture.sock";
 const SERVE: &str = "streamer-serve.sock";
 
@@ -104,202 +105,6 @@ fn bad(what: &'static str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
 
-/// What CRIU makes.
-#[derive(Debug)]
-pub enum Caught {
-    /// A piece of an image.
-    Piece(Piece),
-    /// These were all; what follows (statistics) is not handed on.
-    All,
-}
-
-/// Takes what CRIU makes until it is done, and hands it on piece by piece; how many bytes it was.
-/// What it has begun when `cut` becomes readable is all that is handed on. What `hand_on` does not
-/// take is not made.
-///
-/// # Errors
-/// When CRIU does not keep to the protocol, or a piece was not taken.
-pub fn capture(
-    door: &UnixListener,
-    ended: impl AsFd,
-    cut: impl AsFd,
-    mut hand_on: impl FnMut(Caught) -> io::Result<()>,
-) -> io::Result<u64> {
-    let Some(mut criu) = comer(door, ended)? else { return Ok(0) };
-    let (mut open, mut images, mut total): (Vec<(u32, File)>, u32, u64) = (Vec::new(), 0, 0);
-    let (mut more, mut all) = (true, false);
-    let mut buf = vec![0; IMAGE_PIECE_BYTES];
-    while more || !open.is_empty() {
-        let mut fds: Vec<PollFd<'_>> =
-            open.iter().map(|(_, pipe)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
-        // Of no interest when over: -1 would do for poll(2), but is no descriptor.
-        let said = if more { PollFlags::POLLIN } else { PollFlags::empty() };
-        fds.push(PollFd::new(criu.as_fd(), said));
-        if !all {
-            fds.push(PollFd::new(cut.as_fd(), PollFlags::POLLIN));
-        }
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => continue,
-            Err(e) => return Err(e.into()),
-        }
-        let ready: Vec<bool> = fds.iter().map(|fd| fd.any() == Some(true)).collect();
-        let (speaks, is_cut) =
-            (ready[open.len()] && more, ready.get(open.len() + 1) == Some(&true));
-        if is_cut && !speaks && open.is_empty() {
-            all = true;
-            hand_on(Caught::All)?;
-        }
-        for at in (0..open.len()).rev().filter(|at| ready[*at]) {
-            let (image, pipe) = &mut open[at];
-            match pipe.read(&mut buf)? {
-                0 => drop(open.swap_remove(at)),
-                n => {
-                    total += n as u64;
-                    let data = buf[..n].to_vec();
-                    if !all {
-                        hand_on(Caught::Piece(Piece {
-                            image: *image,
-                            name: String::new(),
-                            data,
-                        }))?;
-                    }
-                }
-            }
-        }
-        if speaks {
-            match next_name(&mut criu)? {
-                None => more = false,
-                Some(_) if images as usize >= IMAGES_MAX => return Err(bad("too many images")),
-                Some(name) => {
-                    let pipe = next_pipe(&criu)?;
-                    // The larger the fewer turns; where it may not be larger it stays.
-                    let larger = nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20);
-                    let _ = nix::fcntl::fcntl(&pipe, larger);
-                    if !all {
-                        let data = Vec::new();
-                        hand_on(Caught::Piece(Piece { image: images, name, data }))?;
-                    }
-                    open.push((images, File::from(pipe)));
-                    images += 1;
-                }
-            }
-        }
-    }
-    Ok(total)
-}
-
-/// Images that have come.
-#[derive(Default)]
-pub struct Images {
-    names: HashMap<String, usize>,
-    pieces: Vec<Vec<Vec<u8>>>,
-    stored: Option<Stored>,
-}
-
-/// Opens an image by its name, if there is one.
-pub type Stored = Box<dyn Fn(&str) -> Option<io::Result<File>> + Send>;
-
-/// What is in an image.
-enum Content {
-    Pieces(Vec<Vec<u8>>),
-    File(File),
-}
-
-impl Images {
-    /// Those that are files.
-    pub fn stored(stored: Stored) -> Images {
-        Images { stored: Some(stored), ..Images::default() }
-    }
-
-    /// One more piece.
-    ///
-    /// # Errors
-    /// For one that does not follow from those before it.
-    pub fn add(&mut self, piece: Piece) -> io::Result<()> {
-        let image = piece.image as usize;
-        if !piece.name.is_empty() {
-            let fits = image == self.pieces.len() && image < IMAGES_MAX;
-            if !fits || piece.name.len() > NAME_BYTES_MAX || piece.name.contains('/') {
-                return Err(bad("a piece of no image"));
-            }
-            self.names.insert(piece.name, image);
-            self.pieces.push(Vec::new());
-        }
-        let pieces = self.pieces.get_mut(image).ok_or_else(|| bad("a piece of no image"))?;
-        pieces.push(piece.data);
-        Ok(())
-    }
-
-    /// Changes an image, if it is there.
-    ///
-    /// # Errors
-    /// Those of the change.
-    pub fn change<T>(
-        &mut self,
-        name: &str,
-        change: impl FnOnce(&[u8]) -> io::Result<(Vec<u8>, T)>,
-    ) -> io::Result<Option<T>> {
-        let Some(pieces) = self.names.get(name).and_then(|at| self.pieces.get_mut(*at)) else {
-            return Ok(None);
-        };
-        let (bytes, told) = change(&pieces.concat())?;
-        *pieces = vec![bytes];
-        Ok(Some(told))
-    }
-
-    /// Gives CRIU what it asks for, until it is done. What was given is not kept.
-    ///
-    /// # Errors
-    /// When CRIU does not keep to the protocol.
-    pub fn serve(self, door: &UnixListener, ended: impl AsFd) -> io::Result<()> {
-        let Some(mut criu) = comer(door, ended)? else { return Ok(()) };
-        let Images { names, pieces, stored } = self;
-        let mut pieces: Vec<Option<Vec<Vec<u8>>>> = pieces.into_iter().map(Some).collect();
-        let failed = Arc::new(Mutex::new(None));
-        std::thread::scope(|threads| {
-            while let Some(name) = next_name(&mut criu)? {
-                let come = names.get(&name).and_then(|at| pieces.get_mut(*at)?.take());
-                let found = match (come.map(Content::Pieces), &stored) {
-                    (None, Some(stored)) => stored(&name).transpose()?.map(Content::File),
-                    (come, _) => come,
-                };
-                let reply = Reply { exists: found.is_some() }.encode_to_vec();
-                let mut bytes = (reply.len() as u32).to_le_bytes().to_vec();
-                bytes.extend(reply);
-                criu.write_all(&bytes)?;
-                let Some(content) = found else { continue };
-                let pipe = next_pipe(&criu)?;
-                let failed = failed.clone();
-                // CRIU reads several at a time: none may wait for another.
-                threads.spawn(move || {
-                    if let Err(e) = write_all(pipe, content) {
-                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
-                    }
-                });
-            }
-            io::Result::Ok(())
-        })?;
-        let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-fn write_all(pipe: OwnedFd, content: Content) -> io::Result<()> {
-    let larger = nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20);
-    let _ = nix::fcntl::fcntl(&pipe, larger);
-    let mut pipe = File::from(pipe);
-    let written = match content {
-        Content::Pieces(pieces) => pieces.iter().try_for_each(|piece| pipe.write_all(piece)),
-        Content::File(mut file) => io::copy(&mut file, &mut pipe).map(|_| ()),
-    };
-    match written {
-        // CRIU has all it wants of this one.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
-}
-
 /// All that is left in a pipe, of which either side is open here.
 ///
 /// # Errors
@@ -320,8 +125,37 @@ pub fn drain(pipe: impl AsFd) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use super::capture::{Sink, capture};
+    use super::store::Images;
     use super::*;
+    use std::fs::File;
+    use std::io::Write;
     use std::os::fd::BorrowedFd;
+
+    /// Keeps what comes.
+    #[derive(Default)]
+    struct Keeps(Images);
+
+    impl Sink for Keeps {
+        fn begin(&mut self, image: u32, name: &str) -> io::Result<()> {
+            self.0.begin(image, name)
+        }
+
+        fn take(&mut self, image: u32, mut pipe: &File) -> io::Result<u64> {
+            let mut buf = vec![0; 100_000];
+            let count = pipe.read(&mut buf)?;
+            self.0.add(image, &buf[..count])?;
+            Ok(count as u64)
+        }
+
+        fn idle(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn all(&mut self, _bytes: u64) -> io::Result<()> {
+            panic!("nobody has cut it")
+        }
+    }
 
     fn say(criu: &mut UnixStream, name: &str) {
         let bytes = Request { filename: name.into() }.encode_to_vec();
@@ -352,12 +186,9 @@ mod tests {
                 File::from(write).write_all(&bytes).unwrap();
             }
         });
-        let mut images = Images::default();
-        let bytes = capture(&door, &never, &never, |caught| match caught {
-            Caught::Piece(piece) => images.add(piece),
-            Caught::All => panic!("nobody has cut it"),
-        });
-        let bytes = bytes.unwrap();
+        let mut keeps = Keeps::default();
+        let bytes = capture(&door, &never, &never, &mut keeps).unwrap();
+        let images = keeps.0;
         criu.join().unwrap();
         assert_eq!(bytes, 10 + (3 << 20));
 
@@ -388,17 +219,5 @@ mod tests {
         });
         images.serve(&door, &never).unwrap();
         criu.join().unwrap();
-    }
-
-    #[test]
-    fn pieces_of_nothing_are_refused() {
-        let piece = |image, name: &str| Piece { image, name: name.into(), data: vec![1] };
-        let mut images = Images::default();
-        assert!(images.add(piece(0, "")).is_err());
-        assert!(images.add(piece(1, "a.img")).is_err());
-        assert!(images.add(piece(0, "../a.img")).is_err());
-        images.add(piece(0, "a.img")).unwrap();
-        images.add(piece(0, "")).unwrap();
-        assert!(images.add(piece(1, "")).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! What a job is, wherever it is.
 
 use krg_rpc::proto::job::Begin;
-use krg_types::limits::{JOB_NAME_BYTES_MAX, PROTOCOL_VERSION};
+use krg_types::limits::{JOB_NAME_BYTES_MAX, JOB_PATHS_MAX, PROTOCOL_VERSION};
 use krg_types::version::understood;
 
 /// Longest command that is shown, bytes.
@@ -54,6 +54,7 @@ impl Job {
             revision: 0,
             stopped: Vec::new(),
             host: String::new(),
+            paths: Vec::new(),
         }
     }
 
@@ -70,7 +71,8 @@ impl Job {
             && begin.trace.len() <= JOB_NAME_BYTES_MAX
             && begin.trace.bytes().all(|b| b.is_ascii_alphanumeric())
             && begin.ends.len() <= 4
-            && begin.host.len() <= HOST_BYTES_MAX;
+            && begin.host.len() <= HOST_BYTES_MAX
+            && begin.paths.len() <= JOB_PATHS_MAX;
         let numbered = begin.first_pid <= begin.last_pid && begin.last_pid < 1 << 22;
         if !bounded || !numbered || begin.job == 0 || begin.home == 0 {
             return Err("what was told of it makes no sense".into());

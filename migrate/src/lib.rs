@@ -16,7 +16,7 @@ mod flow;
 pub mod helper;
 pub mod holder;
 pub mod hook;
-mod images;
+pub mod images;
 pub mod init;
 mod inside;
 pub mod job;

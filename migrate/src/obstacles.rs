@@ -4,6 +4,7 @@
 use crate::members;
 use crate::root::ROOT;
 use krg_sys::process::stat;
+use krg_types::limits::JOB_PATHS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -34,6 +35,8 @@ pub struct Look {
     pub obstacles: Vec<String>,
     /// Memory that would go along.
     pub rss_kib: u64,
+    /// Files that it has open or mapped, by their names in its own tree: so many as are told.
+    pub paths: BTreeSet<String>,
 }
 
 /// Looks at the job with this first process. `names` lead out of it and go along.
@@ -51,6 +54,7 @@ pub fn look(init: u32, names: &[String]) -> Look {
         if stat.state == 'Z' {
             continue;
         }
+        look.note_paths(pid);
         let mut found = of_process(pid, init, &status);
         found.extend(of_files(pid, &members, names, &connections));
         if locks.contains(&pid) {
@@ -64,6 +68,27 @@ pub fn look(init: u32, names: &[String]) -> Look {
         look.obstacles.extend(new);
     }
     look
+}
+
+impl Look {
+    /// What is only its node's is not looked for on another.
+    fn note_paths(&mut self, pid: u32) {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        let mapped =
+            maps.lines().filter_map(|line| line.find('/').map(|at| line[at..].to_owned()));
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let links =
+            fds.take(FDS_MAX).map(|fd| fd.path()).chain([format!("/proc/{pid}/cwd").into()]);
+        let open = links
+            .filter_map(|link| fs::read_link(link).ok()?.into_os_string().into_string().ok());
+        for path in mapped.chain(open) {
+            let path = inside(&path);
+            let is_one = path.starts_with('/') && !path.ends_with(" (deleted)");
+            if is_one && !is_of_a_node(path) && self.paths.len() < JOB_PATHS_MAX {
+                self.paths.insert(path.to_owned());
+            }
+        }
+    }
 }
 
 fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {

@@ -28,6 +28,8 @@ pub struct Outlook {
     pub names: Vec<String>,
     /// It is not at home.
     pub away: bool,
+    /// Where it was started.
+    pub home: u32,
     /// Where to.
     pub to: u32,
 }
@@ -38,7 +40,7 @@ impl Outlook {
     /// # Errors
     /// When the other node does not say what it is like.
     pub async fn look(self, cluster: &Arc<dyn Cluster>, anywhere: bool) -> Result<Look, String> {
-        let Outlook { init, names, away, to } = self;
+        let Outlook { init, names, away, home, to } = self;
         let seen = spawn_blocking(move || {
             let mut look = obstacles::look(init, &names);
             if away && locks::are_abroad() {
@@ -59,7 +61,7 @@ impl Outlook {
             let told = timeout(FACTS_MAX, MovesClient::new(channel).facts(ask)).await;
             let told = told.map_err(|_| format!("node {to} does not answer"))?;
             let there = told.map_err(|status| why(&status))?.into_inner();
-            look.obstacles.extend(facts::compare(&here, &there, to, look.rss_kib));
+            look.obstacles.extend(facts::compare(&here, &there, (to, to == home), look.rss_kib));
         }
         Ok(look)
     }
@@ -90,7 +92,7 @@ mod tests {
     #[test]
     fn more_memory_takes_longer() {
         let frozen = |rss_kib, last| {
-            let look = Look { obstacles: Vec::new(), rss_kib };
+            let look = Look { rss_kib, ..Look::default() };
             look.foretold(Moved::default(), last).frozen_us
         };
         assert_eq!(frozen(0, None), FREEZE_US);

@@ -3,6 +3,7 @@
 pub mod blocks;
 pub mod checkpoint;
 pub mod find;
+pub mod freight;
 pub mod keeper;
 mod later;
 mod numbers;

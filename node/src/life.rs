@@ -26,6 +26,7 @@ use krg_meta::{Meta, Options};
 use krg_procview::live::Live;
 use krg_procview::sample::Sampler;
 use krg_procview::serve;
+use krg_rpc::bulk::Preface;
 use krg_rpc::dial::{Dial, Secure};
 use krg_rpc::pool;
 use krg_rpc::proto::control::control_server::ControlServer;
@@ -37,14 +38,14 @@ use krg_rpc::tonic::service::interceptor::InterceptedService;
 use krg_sys::clock::{boot_ns, page_size, ticks_per_s, wall_ns};
 use krg_sys::procfs::{HidePid, Procfs};
 use krg_types::MemberId;
-use krg_types::limits::{CERTIFICATE_BYTES_MAX, GROUP_MAIN, MESSAGE_BYTES_MAX};
+use krg_types::limits::{BULK_COMING_MAX, CERTIFICATE_BYTES_MAX, GROUP_MAIN, MESSAGE_BYTES_MAX};
 use krg_types::mfs::Patience;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -180,7 +181,11 @@ pub async fn live(
     let last_words = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
     let services = services(&station, hide, epoch)?;
-    tasks.spawn(open_to_nodes(services, tcp, station.home.clone(), last_words.clone()));
+    let (images, coming) = mpsc::channel(BULK_COMING_MAX);
+    // Ends with the door.
+    tokio::spawn(jobs::freight::hand_on(coming, station.config.run_dir.join("jobs")));
+    let home = station.home.clone();
+    tasks.spawn(open_to_nodes(services, tcp, home, images, last_words.clone()));
     tasks.spawn(open_to_commands(station.clone(), local, last_words.clone()));
     if founder {
         found(&station).await?;
@@ -508,9 +513,10 @@ async fn open_to_nodes(
     services: Services,
     tcp: TcpListener,
     home: Arc<Home>,
+    images: mpsc::Sender<(Preface, TcpStream)>,
     last_words: Arc<Notify>,
 ) -> Result<()> {
-    let incoming = tls::incoming(tcp, home.credentials().clone());
+    let incoming = tls::incoming(tcp, home.credentials().clone()).giving_images_to(images);
     let served = services.serve_with_incoming_shutdown(incoming, last_words.notified());
     served.await.context("the door for other nodes closed")
 }

@@ -1,6 +1,7 @@
 //! The wire: messages, channels, errors.
 
 pub mod answer;
+pub mod bulk;
 pub mod dial;
 pub mod frame;
 pub mod job;

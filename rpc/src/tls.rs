@@ -9,9 +9,9 @@ mod verify;
 
 use complaint::Complaints;
 pub use conn::Conn;
-pub use conn::to_member;
 pub(crate) use conn::to_pinned;
-pub use incoming::{Incoming, incoming};
+pub use conn::{images_to, to_member};
+pub use incoming::{Incoming, images_from, incoming};
 pub use refusal::Refusal;
 pub use rustls::pki_types::CertificateDer;
 
@@ -39,6 +39,8 @@ pub enum Protocol {
     Control,
     /// Frames of file data.
     Files,
+    /// Images of a job.
+    Images,
 }
 
 impl Protocol {
@@ -47,6 +49,7 @@ impl Protocol {
         vec![match self {
             Protocol::Control => b"h2".to_vec(),
             Protocol::Files => b"krg-files/1".to_vec(),
+            Protocol::Images => b"krg-images/1".to_vec(),
         }]
     }
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 # MB, and how often.
 SIZES = [(1, 15), (64, 7), (512, 3), (2048, 1)]
+SAVED = [(1, 7), (64, 5), (512, 3)]
 PORT = "9993"
 CRIU = "/usr/local/lib/krg/criu"
 WORK = Path(__file__).with_name("jobs_work.py").read_text(encoding="utf-8")
@@ -72,6 +73,19 @@ def paces(krg, lab, address):
     print(f"a holder, PSS: {home:.0f} KiB at home, {away:.0f} KiB with a guest")
 
 
+def saves(krg, lab):
+    print("\nsaving to disk, and beginning again, ms (by hand: CRIU alone, to the same disk)")
+    head = ["MB", "saved", "by hand", "ratio", "frozen", "again", "by hand", "ratio", "aim"]
+    print("".join(f"{word:>11}" for word in head))
+    for mb, rounds in SAVED:
+        told = node(krg, lab, 1, "saves", CRIU, str(mb), str(rounds))
+        ours = [median(told["krg"], key) for key in ["save", "frozen", "again"]]
+        save, again = (median(told["hand"], key) for key in ["save", "again"])
+        cells = [ours[0], save, ours[0] / save, ours[1], ours[2], again, ours[2] / again]
+        line = "".join(f"{cell:>11.{2 if at in (2, 6) else 1}f}" for at, cell in enumerate(cells))
+        print(f"{mb:>11}{line}{'1':>11}", flush=True)
+
+
 def starts(krg, lab):
     print("\nstarting one, ms")
     for line, took in node(krg, lab, 1, "starts", "15").items():
@@ -91,6 +105,7 @@ def main():
     finally:
         agent.terminate()
         agent.wait()
+    saves(krg, lab)
     starts(krg, lab)
 
 

@@ -3,6 +3,7 @@
     jobs_work.py agent PORT                       takes images and brings them back; swallows bytes
     jobs_work.py sizes CRIU ADDRESS PORT MB N     moves by krg and by hand, and the bytes alone
     jobs_work.py paces ADDRESS PORT N             what a job does at home and away
+    jobs_work.py saves CRIU MB N                  saved and begun again, by krg and by CRIU alone
     jobs_work.py starts N                         how long it takes to start one
 """
 
@@ -142,13 +143,7 @@ def by_krg(number, to):
 
 def by_hand(criu, wire, mb):
     """Dump into memory, copy, bring back: what it takes with CRIU alone."""
-    ready = Path("/var/tmp/by-hand")
-    ready.unlink(missing_ok=True)
-    null = subprocess.DEVNULL
-    words = ["unshare", "--pid", "--fork", "setsid", HOLD, str(mb), str(ready)]
-    parent = subprocess.Popen(words, stdin=null, stdout=null, stderr=null)
-    until(ready.exists, "it is ready")
-    pid = run("pgrep", "-P", str(parent.pid)).strip()
+    parent, pid = begun_by_hand(mb)
     shutil.rmtree(IMAGES, ignore_errors=True)
     IMAGES.mkdir()
     begun = time.monotonic()
@@ -195,6 +190,66 @@ def sizes(criu, address, port, mb, rounds):
         turn["hand"] = by_hand(criu, wire, mb)
         turn["wire"] = by_wire(wire, turn["away"]["bytes"])
         # The first one fills caches, CRIU's of what the kernel can among them.
+        for name, figure in turn.items() if at else []:
+            figures[name].append(figure)
+    run("pkill", "-KILL", "-x", "hold")
+    print(json.dumps(figures))
+
+
+def begun_by_hand(mb):
+    """A process that holds so much, in a namespace of its own: its parent, and its number."""
+    ready = Path("/var/tmp/by-hand")
+    ready.unlink(missing_ok=True)
+    null = subprocess.DEVNULL
+    words = ["unshare", "--pid", "--fork", "setsid", HOLD, str(mb), str(ready)]
+    parent = subprocess.Popen(words, stdin=null, stdout=null, stderr=null)
+    until(ready.exists, "it is ready")
+    return parent, run("pgrep", "-P", str(parent.pid)).strip()
+
+
+def timed(work):
+    begun = time.monotonic()
+    said = work()
+    return 1e3 * (time.monotonic() - begun), said
+
+
+def saved_by_hand(criu, mb):
+    """To the disk that krg writes to, and to the last byte (as krg's is)."""
+    images = Path("/var/chkpt/by-hand")
+    shutil.rmtree(images, ignore_errors=True)
+    images.mkdir(parents=True)
+    parent, pid = begun_by_hand(mb)
+    dump = [criu, "dump", "--leave-running", "-t", pid, "-D", str(images), *FLAGS]
+    took, _ = timed(lambda: (run(*dump), run("sync", "-f", str(images))))
+    parent.kill()
+    os.kill(int(pid), 9)
+    parent.wait()
+    held = images / "pid"
+    restore = [criu, "restore", "-D", str(images), "-d", "--pidfile", str(held), *FLAGS]
+    again, _ = timed(lambda: run(*restore))
+    os.kill(int(held.read_text()), 9)
+    shutil.rmtree(images)
+    return {"save": took, "again": again}
+
+
+def saved_by_krg(number):
+    took, said = timed(lambda: json.loads(run("krg", "checkpoint", "--json", str(number))))
+    run("krg", "kill", "-KILL", str(number))
+    until(lambda: job("hold") is None, "it has ended")
+    again, _ = timed(lambda: run("krg", "restart", str(number)))
+    run("krg", "checkpoints", "--remove", str(number), str(said["version"]))
+    return {"save": took, "again": again, "frozen": said["frozen_us"] / 1e3}
+
+
+def saves(criu, mb, rounds):
+    made(HOLD)
+    ready = Path("/var/tmp/by-krg")
+    ready.unlink(missing_ok=True)
+    run("krg", "run", "-b", "--name", "hold", HOLD, str(mb), str(ready))
+    until(ready.exists, "it is ready")
+    figures = {"krg": [], "hand": []}
+    for at in range(rounds + 1):
+        turn = {"krg": saved_by_krg(job("hold")), "hand": saved_by_hand(criu, mb)}
         for name, figure in turn.items() if at else []:
             figures[name].append(figure)
     run("pkill", "-KILL", "-x", "hold")
@@ -300,6 +355,8 @@ def main():
         agent(int(rest[0]))
     elif what == "sizes":
         sizes(rest[0], rest[1], *map(int, rest[2:]))
+    elif what == "saves":
+        saves(rest[0], *map(int, rest[1:]))
     elif what == "paces":
         paces(rest[0], *map(int, rest[1:]))
     else:

@@ -19,6 +19,7 @@ pub mod mount;
 pub mod names;
 pub mod ns;
 pub mod open_file;
+pub mod pages;
 pub mod priority;
 pub mod process;
 pub mod procfs;

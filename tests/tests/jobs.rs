@@ -123,6 +123,8 @@ fn jobs_run() {
         ("a user's", users_move_their_own),
         ("all that a program can have", everything_moves),
         ("locks", locks_move_or_it_is_said_that_they_do_not),
+        ("locks of parts", locks_of_parts_move),
+        ("a blocked node", a_blocked_node_is_not_gone_to),
         ("a terminal", terminals_follow),
         ("hop", a_job_asks_for_its_own_move),
         ("programs", programs::programs_come_to_the_same_end),
@@ -290,6 +292,62 @@ fn locks_move_or_it_is_said_that_they_do_not(lab: &Lab) {
     assert!(refused.code == 1 && refused.err.contains("lock by fcntl(2)"), "{refused:?}");
     quick(lab, 1, "pkill -x python3").ok();
     nothing_is_left(lab, "posix");
+}
+
+/// Locks of open files on parts of them: they go along from home, and keep others out.
+fn locks_of_parts_move(lab: &Lab) {
+    let program = "import fcntl,os,struct,sys,time; f = open(\"/var/tmp/parts\", \"r+\"); \
+                   lock = lambda kind, start, length: fcntl.fcntl(f, 37, \
+                   struct.pack(\"hhqqi4x\", kind, 0, start, length, 0)); \
+                   lock(fcntl.F_WRLCK, 0, 10); lock(fcntl.F_RDLCK, 100, 10); \
+                   print(1, flush=True); time.sleep(300)";
+    let run =
+        format!("truncate -s 200 /var/tmp/parts; krg run -b --name parts python3 -c '{program}'");
+    quick(lab, 1, &run).ok();
+    within(SOON, || match quick(lab, 1, "krg logs parts").ok() {
+        said if said == "1\n" => Ok(()),
+        said => Err(said),
+    });
+    let number = job(lab, "parts").expect("it runs")["job"].as_u64().expect("a number");
+    // Of another process: what it may lock.
+    let tries = "import fcntl,sys; f = open(sys.argv[1], \"r+\")\n\
+                 for kind, start in ((fcntl.LOCK_EX, 5), (fcntl.LOCK_SH, 5), (fcntl.LOCK_EX, 105), \
+                 (fcntl.LOCK_SH, 105), (fcntl.LOCK_EX, 50)):\n\
+                 \x20try: fcntl.lockf(f, kind | fcntl.LOCK_NB, 2, start); print(1, end=\"\")\n\
+                 \x20except OSError: print(0, end=\"\")\n";
+    put(lab, 1, "/var/tmp/tries.py", tries);
+    put(lab, 3, "/var/tmp/tries.py", tries);
+    let may =
+        |node: u32, path: &str| quick(lab, node, &format!("python3 /var/tmp/tries.py {path}"));
+    assert_eq!(may(1, "/var/tmp/parts").ok(), "00011", "at home");
+    quick(lab, 1, &format!("krg migrate {number} 2")).ok();
+    for (node, path) in [(1, "/var/tmp/parts"), (3, "/mfs/1/var/tmp/parts")] {
+        assert_eq!(may(node, path).ok(), "00011", "from node {node}");
+    }
+    let stays = quick(lab, 1, &format!("krg migrate --dry-run {number} 3"));
+    assert!(stays.code == 1 && stays.out.contains("locked files of its home"), "{stays:?}");
+    quick(lab, 2, "pkill -x python3").ok();
+    nothing_is_left(lab, "parts");
+    assert_eq!(may(1, "/var/tmp/parts").ok(), "11111", "it has ended");
+}
+
+/// A node that takes no jobs of others is not gone to; those that are its own come home.
+fn a_blocked_node_is_not_gone_to(lab: &Lab) {
+    let number = counter(lab, "blocked");
+    quick(lab, 2, "mosctl block").ok();
+    let sentence = "node 2 takes no jobs of other nodes (`mosctl block` was said there)";
+    let dry = quick(lab, 1, &format!("krg migrate --dry-run {number} 2"));
+    assert_eq!((dry.code, dry.out.trim()), (1, sentence));
+    let refused = quick(lab, 1, &format!("krg migrate {number} 2"));
+    assert!(refused.code == 1 && refused.err.trim().ends_with(sentence), "{refused:?}");
+    assert_eq!(refused.err.trim().lines().count(), 1, "{refused:?}");
+    counts(lab, "blocked");
+    quick(lab, 1, &format!("mosctl block; krg migrate {number} 3; krg migrate {number} home"))
+        .ok();
+    quick(lab, 2, "mosctl noblock").ok();
+    quick(lab, 1, &format!("mosctl noblock; krg migrate {number} 2")).ok();
+    counts(lab, "blocked");
+    end(lab, "blocked");
 }
 
 fn terminals_follow(lab: &Lab) {

@@ -148,8 +148,12 @@ pub const JOB_WORDS_MAX: usize = 65_536;
 pub const JOB_OUTPUT_BYTES_MAX: usize = 256 << 10;
 /// Longest name of a job, bytes.
 pub const JOB_NAME_BYTES_MAX: usize = 64;
-/// Bytes of one piece of a job's images on the wire.
-pub const IMAGE_PIECE_BYTES: usize = 512 << 10;
+/// Bytes of one part of what is said on a connection for a move: a piece of an image.
+pub const BULK_PART_BYTES_MAX: usize = 1 << 20;
+/// Connections for moves, of which it is not known yet for whom they are.
+pub const BULK_COMING_MAX: usize = 64;
+/// Files of a job that the node where it goes is told of.
+pub const JOB_PATHS_MAX: usize = 256;
 /// Images of one job: CRIU makes a dozen, and six for each process.
 pub const IMAGES_MAX: usize = 1 << 20;
 /// Bytes that may be on their way between a job and what is outside of it, each way.

@@ -181,7 +181,7 @@ impl Hop {
         }
         let word = if to == 0 { "home".to_owned() } else { to.to_string() };
         match jobs::move_it("self", &word, false) {
-            Ok(Went::Moved(_) | Went::Later) => {
+            Ok(Went::Moved(_) | Went::Later | Went::Unknown) => {
                 if self.at_random.is_none() {
                     self.said = format!("it goes to node {word}");
                 }

@@ -94,6 +94,8 @@ pub enum Went {
     /// It is this process's own job: it moves when the connection with krgd, by which this was
     /// asked, is gone.
     Later,
+    /// krgd was ended before it has said.
+    Unknown,
 }
 
 /// Moves processes between nodes (MOSIX, Kerrighed).
@@ -117,7 +119,13 @@ Exit codes:
   0  it runs there now
   1  it has not moved, and runs where it was: what was in the way is printed
   2  the command line is wrong
+  3  krgd was ended meanwhile: the move goes on without it, and has ended or will; the job runs on
+     one of the two nodes, and `krg where` tells on which when krgd is there again
 ";
+/// The last of them.
+const UNKNOWN: u8 = 3;
+const KRGD_ENDED: &str = "krgd was ended before it has said whether this has moved: it runs on \
+                          one of the two nodes all the same; when krgd is there again, `krg where";
 
 /// The description that its man page is made from.
 pub fn migrate_command() -> clap::Command {
@@ -130,6 +138,10 @@ pub fn old_migrate(argv: Vec<OsString>) -> Result<u8> {
     let moved = move_it(&pid, &node, false);
     match moved {
         Ok(Went::Moved(moved)) if verbose => print!("{}", phases(&moved)),
+        Ok(Went::Unknown) => {
+            eprintln!("migrate: {KRGD_ENDED} {pid}` tells on which");
+            return Ok(UNKNOWN);
+        }
         Ok(_) => {}
         Err(e) => {
             eprintln!("migrate: {e:#}");
@@ -150,6 +162,11 @@ pub fn migrate(args: &MigrateArgs) -> Result<u8> {
                 println!("it moves when this command has ended");
             }
             return Ok(0);
+        }
+        Ok(Went::Unknown) => {
+            let pid = &args.pid;
+            eprintln!("krg migrate: {pid}: {KRGD_ENDED} {pid}` tells on which");
+            return Ok(UNKNOWN);
         }
         Err(e) => {
             eprintln!("krg migrate: {}: {e:#}", args.pid);
@@ -224,7 +241,9 @@ pub fn move_it(pid: &str, node: &str, dry_run: bool) -> Result<Went> {
         let moved = async {
             let told = client().await?.migrate(ask).await.map_err(|s| said(&s))?;
             let mut told = told.into_inner();
-            while let Some(message) = told.message().await.map_err(|s| said(&s))? {
+            // What krgd has to say against it, it says in a message: a connection that breaks is
+            // krgd's own end.
+            while let Ok(Some(message)) = told.message().await {
                 match message.what {
                     Some(from_job::What::Moved(moved)) => return Ok(Went::Moved(moved)),
                     Some(from_job::What::Later(_)) => return Ok(Went::Later),
@@ -232,7 +251,7 @@ pub fn move_it(pid: &str, node: &str, dry_run: bool) -> Result<Went> {
                     _ => {}
                 }
             }
-            bail!("krgd has broken it off")
+            if dry_run { Err(anyhow!("krgd was ended")) } else { Ok(Went::Unknown) }
         };
         daemon::in_time(MOVE_MAX, moved).await
     })

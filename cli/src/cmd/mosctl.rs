@@ -1,4 +1,4 @@
-//! `mosctl`: what MOSIX's command says about nodes, and whom it lets at their files.
+//! `mosctl`: what MOSIX's command says about nodes, whom it lets at their files, and whose jobs.
 
 use super::{config, nodemap, setpe};
 use crate::daemon;
@@ -25,6 +25,9 @@ Examples:
   sudo mosctl nomfs           the other nodes have nothing of /mfs/1 from now on
   sudo mosctl mfs             and have it again
   krg config list mfs/        how it stands: mfs/1/off
+  sudo mosctl block           no jobs of other nodes come here from now on; those here stay
+  sudo mosctl noblock         and may come again
+  krg config list guests/     how it stands: guests/1/off
 
 Exit codes:
   0  printed (isup: also `no`), or done
@@ -49,6 +52,10 @@ enum Command {
     Mfs,
     /// Give other nodes none of this node's files (sets mfs/ID/off to true)
     Nomfs,
+    /// Let no jobs of other nodes come here (sets guests/ID/off to true)
+    Block,
+    /// Let them come again (sets guests/ID/off to false)
+    Noblock,
     #[command(external_subcommand)]
     Unknown(Vec<OsString>),
 }
@@ -77,21 +84,23 @@ pub fn run(argv: Vec<OsString>) -> Result<u8> {
             println!("{}", if status.nodes.iter().any(up) { "yes" } else { "no" });
             Ok(0)
         }
-        Command::Mfs => refuse_files(false),
-        Command::Nomfs => refuse_files(true),
+        Command::Mfs => refuse("mfs", false),
+        Command::Nomfs => refuse("mfs", true),
+        Command::Block => refuse("guests", true),
+        Command::Noblock => refuse("guests", false),
         Command::Unknown(words) => {
             let word = words.first().map(|w| w.to_string_lossy()).unwrap_or_default();
             eprintln!("mosctl: there is no `{word}` here; there are:");
             eprintln!("  mosctl whois [ID|IP|HOST]\n  mosctl isup [ID]");
-            eprintln!("  mosctl mfs\n  mosctl nomfs");
+            eprintln!("  mosctl mfs\n  mosctl nomfs\n  mosctl block\n  mosctl noblock");
             Ok(2)
         }
     }
 }
 
 /// Both words are set, none is deleted: whatever is agreed for all nodes, this one does as told.
-fn refuse_files(off: bool) -> Result<u8> {
-    let key = format!("mfs/{}/off", daemon::status()?.node);
+fn refuse(what: &str, off: bool) -> Result<u8> {
+    let key = format!("{what}/{}/off", daemon::status()?.node);
     config::put(key, Some(off.to_string()), None)?;
     Ok(0)
 }

@@ -104,10 +104,15 @@ fn mosctl_tells_who_is_who() {
 fn mosctl_refuses_files_and_gives_them_again() {
     let krgd = krgd();
     krgd.answer("config_set", Ok(ConfigSetReply { revision: 12, done: true }));
-    for (word, off) in [("nomfs", "true"), ("mfs", "false")] {
+    for (word, key, off) in [
+        ("nomfs", "mfs/1/off", "true"),
+        ("mfs", "mfs/1/off", "false"),
+        ("block", "guests/1/off", "true"),
+        ("noblock", "guests/1/off", "false"),
+    ] {
         assert_eq!(krgd.run(&format!("mosctl {word}")).ok(), "", "MOSIX's said nothing either");
         let asked = krgd.asked::<ConfigSetRequest>("config_set");
-        assert_eq!((asked.key.as_str(), asked.value.as_deref()), ("mfs/1/off", Some(off)));
+        assert_eq!((asked.key.as_str(), asked.value.as_deref()), (key, Some(off)));
         assert_eq!(asked.if_revision, None);
     }
     let no: Result<ConfigSetReply, _> = Err(Status::permission_denied("only root may do this"));

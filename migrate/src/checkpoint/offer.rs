@@ -3,12 +3,12 @@
 //! then it runs there.
 
 use crate::cluster::{Cluster, Record};
-use crate::depart::READY_MAX;
+use crate::depart::{READY_MAX, SAID, freight_to};
+use crate::images::freight::Freight;
 use crate::plan::{Move, Whose};
 use krg_rpc::proto::job::moves_client::MovesClient;
 use krg_rpc::proto::job::{Arrival, Arrived, Begin, arrival, arrived};
 use krg_rpc::tonic::Streaming;
-use krg_types::limits::IMAGE_PIECE_BYTES;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,6 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Between questions whose it is.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// Pieces of images on their way.
-const PIECES: usize = 16;
 
 /// A conversation with the node where it is to begin.
 pub(super) struct Offer {
@@ -29,6 +27,8 @@ pub(super) struct Offer {
     /// What is said.
     pub(super) say: mpsc::Sender<Arrival>,
     answers: Streaming<Arrived>,
+    /// For its images.
+    pub(super) freight: Option<Freight>,
 }
 
 impl Offer {
@@ -51,23 +51,30 @@ impl Offer {
             _ => return Err("it could not be agreed on where it is".into()),
         }
         let this = Move::of(&begin, to);
-        match announce(begin, to, cluster).await {
+        match announce(begin.clone(), to, cluster).await {
             Ok((say, answers)) => {
                 let cluster = cluster.clone();
-                let mut offer = Offer { this, job, cluster, say, answers };
-                match offer.answer(READY_MAX).await {
-                    Ok(arrived::What::Ready(_)) => Ok(offer),
-                    told => {
-                        offer.forget().await;
-                        Err(told.err().unwrap_or_else(|| NONSENSE.into()))
-                    }
+                let mut offer = Offer { this, job, cluster, say, answers, freight: None };
+                if let Err(why) = offer.ready(&begin).await {
+                    offer.forget().await;
+                    return Err(why);
                 }
+                Ok(offer)
             }
             Err(why) => {
                 forget(cluster, job).await;
                 Err(why)
             }
         }
+    }
+
+    async fn ready(&mut self, begin: &Begin) -> Result<(), String> {
+        match self.answer(READY_MAX).await? {
+            arrived::What::Ready(_) => {}
+            _ => return Err(NONSENSE.into()),
+        }
+        self.freight = Some(freight_to(&*self.cluster, begin, self.this.to).await?.0);
+        Ok(())
     }
 
     /// What that node says next.
@@ -126,9 +133,9 @@ async fn announce(
     cluster: &Arc<dyn Cluster>,
 ) -> Result<(mpsc::Sender<Arrival>, Streaming<Arrived>), String> {
     let channel = cluster.channel(to).await.map_err(|e| e.to_string())?;
-    let (say, said) = mpsc::channel(PIECES);
+    let (say, said) = mpsc::channel(SAID);
     let _ = say.send(Arrival { what: Some(arrival::What::Begin(begin)) }).await;
-    let mut client = MovesClient::new(channel).max_encoding_message_size(2 * IMAGE_PIECE_BYTES);
+    let mut client = MovesClient::new(channel);
     let answers = timeout(READY_MAX, client.arrive(ReceiverStream::new(said))).await;
     let answers = answers.map_err(|_| format!("node {to} does not answer"))?;
     let answers = answers.map_err(|status| krg_rpc::status::why(&status))?;

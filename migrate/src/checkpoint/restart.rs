@@ -14,7 +14,10 @@ use crate::criu::{Criu, Run};
 use crate::depart::{PREPARED_MAX, RUNS_MAX};
 use crate::holder::{Equipment, Holder, Starter};
 use crate::hook::{Hooks, Step};
-use crate::images::{self, Images};
+use crate::images;
+use crate::images::capture::Sink;
+use crate::images::freight::Freight;
+use crate::images::store::Images;
 use crate::inside::{Inside, TERMINAL};
 use crate::job::Job;
 use crate::outside::Outside;
@@ -22,20 +25,18 @@ use crate::place::{self, Place};
 use crate::{members, root};
 use krg_rpc::job::Received;
 use krg_rpc::proto::job::{
-    self as wire, Arrival, Begin, Frozen, Piece, Restart, Restarted, arrival, arrived,
+    self as wire, Arrival, Begin, Frozen, Restart, Restarted, arrival, arrived,
 };
 use krg_sys::cred::Caller;
 use krg_sys::feature::has_pid_blocks;
 use krg_sys::open_file::is_open_for;
-use krg_types::limits::IMAGE_PIECE_BYTES;
 use krg_types::version::understood;
 use krg_types::{GlobalPid, NodeId};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::mpsc::Sender;
 use tokio::task::spawn_blocking;
 
 /// One that is asked for: the words of who is connected, and his descriptors.
@@ -460,9 +461,12 @@ async fn offered(
     unread: Vec<wire::Unread>,
     offer: &mut Offer,
 ) -> Result<(), String> {
-    let (reads, says) = (version.clone(), offer.say.clone());
-    let sent = spawn_blocking(move || send(&reads, &says)).await;
-    sent.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    let (reads, freight) = (version.clone(), offer.freight.take());
+    let mut freight = freight.ok_or("nobody waits for it")?;
+    // Kept until all of it is there.
+    let sent = spawn_blocking(move || send(&reads, &mut freight).map(|()| freight)).await;
+    let sent = sent.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    offer.freight = Some(sent);
     let what = Some(arrival::What::Frozen(Frozen { unread, ..Frozen::default() }));
     offer.say.send(Arrival { what }).await.map_err(|_| "the other node takes no more")?;
     match offer.answer(PREPARED_MAX).await? {
@@ -471,23 +475,12 @@ async fn offered(
     }
 }
 
-fn send(version: &Version, says: &Sender<Arrival>) -> io::Result<()> {
-    let gone = |_| io::Error::from(ErrorKind::BrokenPipe);
+fn send(version: &Version, freight: &mut Freight) -> io::Result<()> {
+    let mut bytes = 0;
     for (image, told) in (0u32..).zip(&version.manifest.images) {
-        let mut file = version.file(&told.name)?;
-        let mut name = told.name.clone();
-        loop {
-            let mut data = Vec::with_capacity(IMAGE_PIECE_BYTES);
-            (&mut file).take(IMAGE_PIECE_BYTES as u64).read_to_end(&mut data)?;
-            if data.is_empty() && name.is_empty() {
-                break;
-            }
-            let piece = Piece { image, name: std::mem::take(&mut name), data };
-            let what = Some(arrival::What::Piece(piece));
-            says.blocking_send(Arrival { what }).map_err(gone)?;
-        }
+        bytes += freight.send(image, &told.name, &version.file(&told.name)?)?;
     }
-    Ok(())
+    freight.all(bytes)
 }
 
 #[cfg(test)]

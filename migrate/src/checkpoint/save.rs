@@ -11,7 +11,8 @@ use crate::criu::{Criu, Run};
 use crate::depart::Still;
 use crate::fault;
 use crate::hook::{Clock, Hooks, Step, Waiting};
-use crate::images::{self, Caught};
+use crate::images;
+use crate::images::capture::{Sink, capture};
 use crate::job::Job;
 use crate::locks;
 use crate::members;
@@ -21,7 +22,7 @@ use krg_sys::clock::wall_ns;
 use krg_sys::cred::Caller;
 use krg_sys::process::{Signal, wait_readable};
 use krg_types::limits::DESCRIPTION_BYTES_MAX;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -209,6 +210,57 @@ struct Held {
     caught: JoinHandle<io::Result<u64>>,
 }
 
+/// Writes the images, and tells when that was all.
+struct Writes {
+    draft: Arc<Draft>,
+    writer: Option<Writer>,
+    tell: Option<oneshot::Sender<Vec<manifest::Image>>>,
+    /// How often something was written.
+    count: Arc<AtomicU64>,
+    /// Why it could not be.
+    broken: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Writes {
+    fn noted<T>(&self, written: io::Result<T>) -> io::Result<T> {
+        self.count.fetch_add(1, Relaxed);
+        written.map_err(|e| {
+            let why = io::Error::new(e.kind(), e.to_string());
+            *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+            why
+        })
+    }
+
+    fn writer(&mut self) -> io::Result<(&mut Writer, &Draft)> {
+        let writer = self.writer.as_mut().ok_or(io::ErrorKind::InvalidData)?;
+        Ok((writer, &self.draft))
+    }
+}
+
+impl Sink for Writes {
+    fn begin(&mut self, image: u32, name: &str) -> io::Result<()> {
+        let (writer, draft) = self.writer()?;
+        let begun = writer.begin(draft, image, name);
+        self.noted(begun)
+    }
+
+    fn take(&mut self, image: u32, pipe: &File) -> io::Result<u64> {
+        let (writer, draft) = self.writer()?;
+        let taken = writer.take(draft, image, pipe);
+        self.noted(taken)
+    }
+
+    fn idle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn all(&mut self, _bytes: u64) -> io::Result<()> {
+        let images = self.writer.take().map(Writer::finish).unwrap_or_default();
+        let _ = self.tell.take().map(|tell| tell.send(images));
+        Ok(())
+    }
+}
+
 /// What remains of that when all is taken.
 struct Taker {
     run: Run,
@@ -232,23 +284,9 @@ impl Held {
         let (count, broken, draft) = (written.clone(), failed.clone(), draft.clone());
         let away = saving.job.home != saving.own;
         let caught = spawn_blocking(move || {
-            let (mut writer, mut tell) = (Some(Writer::new(away)), Some(tell));
-            images::capture(&door, ended, cut, |caught| match (caught, &mut writer) {
-                (Caught::Piece(piece), Some(writer)) => {
-                    let added = writer.add(&draft, &piece);
-                    count.fetch_add(1, Relaxed);
-                    added.map_err(|e| {
-                        let why = io::Error::new(e.kind(), e.to_string());
-                        *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
-                        why
-                    })
-                }
-                _ => {
-                    let images = writer.take().map(Writer::finish).unwrap_or_default();
-                    let _ = tell.take().map(|tell| tell.send(images));
-                    Ok(())
-                }
-            })
+            let writer = Some(Writer::new(away));
+            let mut writes = Writes { draft, writer, tell: Some(tell), count, broken };
+            capture(&door, ended, cut, &mut writes)
         });
         let watch = tokio::spawn(watch(written, stuck));
         let waiting = spawn_blocking(move || hooks.wait(Step::Dumped, ended_too)).await;

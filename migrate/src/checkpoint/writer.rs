@@ -2,7 +2,7 @@
 
 use super::manifest::Image;
 use super::shelf::Draft;
-use krg_rpc::proto::job::Piece;
+use krg_sys::pages;
 use krg_types::limits::IMAGES_MAX;
 use ring::digest::{Context, Digest, SHA256};
 use std::collections::VecDeque;
@@ -53,46 +53,58 @@ pub struct Writer {
     open: Vec<Open>,
     /// Of those with a file, the latest last.
     latest: VecDeque<usize>,
+    buf: Vec<u8>,
 }
 
 impl Writer {
     /// None yet. Without sums [`sum`] makes them, when the job goes on already.
     pub fn new(sums: bool) -> Writer {
-        Writer { sums, open: Vec::new(), latest: VecDeque::new() }
+        Writer { sums, open: Vec::new(), latest: VecDeque::new(), buf: Vec::new() }
     }
 
-    /// One more piece.
+    /// One more image.
     ///
     /// # Errors
-    /// The disk's; InvalidData for a piece of nothing.
-    pub fn add(&mut self, draft: &Draft, piece: &Piece) -> io::Result<()> {
-        let at = piece.image as usize;
-        if !piece.name.is_empty() {
-            if at != self.open.len() || at >= IMAGES_MAX {
-                return Err(ErrorKind::InvalidData.into());
-            }
-            let file = draft.file(&piece.name)?;
-            let context = self.sums.then(|| Context::new(&SHA256));
-            let (name, file) = (piece.name.clone(), Some(file));
-            self.open.push(Open { name, file, context, bytes: 0 });
+    /// The disk's; InvalidData for one that does not follow those before.
+    pub fn begin(&mut self, draft: &Draft, image: u32, name: &str) -> io::Result<()> {
+        let at = image as usize;
+        if at != self.open.len() || at >= IMAGES_MAX {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        let (name, file) = (name.to_owned(), Some(draft.file(name)?));
+        let context = self.sums.then(|| Context::new(&SHA256));
+        self.open.push(Open { name, file, context, bytes: 0 });
+        self.opened(at);
+        Ok(())
+    }
+
+    /// More of one: what is in this pipe; how much that was.
+    ///
+    /// # Errors
+    /// The disk's; InvalidData for more of nothing.
+    pub fn take(&mut self, draft: &Draft, image: u32, pipe: &File) -> io::Result<u64> {
+        let at = image as usize;
+        let open = self.open.get_mut(at).ok_or(ErrorKind::InvalidData)?;
+        if open.file.is_none() {
+            open.file = Some(draft.more_of(&open.name)?);
             self.opened(at);
         }
-        let open = self.open.get_mut(at).ok_or(ErrorKind::InvalidData)?;
-        match &mut open.file {
-            Some(file) => file.write_all(&piece.data)?,
-            None => {
-                let mut file = draft.more_of(&open.name)?;
-                file.write_all(&piece.data)?;
-                open.file = Some(file);
-                self.opened(at);
+        let Writer { open, buf, .. } = self;
+        let Open { file: Some(file), context, bytes, .. } = &mut open[at] else {
+            return Err(ErrorKind::InvalidData.into());
+        };
+        let count = match context {
+            None => pages::pour(pipe, &*file, READ_BYTES)?,
+            Some(context) => {
+                buf.resize(READ_BYTES, 0);
+                let count = (&mut &*pipe).read(buf)?;
+                context.update(&buf[..count]);
+                file.write_all(&buf[..count])?;
+                count
             }
-        }
-        let open = &mut self.open[at];
-        if let Some(context) = &mut open.context {
-            context.update(&piece.data);
-        }
-        open.bytes += piece.data.len() as u64;
-        Ok(())
+        };
+        *bytes += count as u64;
+        Ok(count as u64)
     }
 
     fn opened(&mut self, at: usize) {

@@ -42,7 +42,8 @@ impl Holder {
         let (names, init, report) = (inside.names(), inside.init_pid, inside.report_name.clone());
         let cluster = self.equipment.cluster.clone();
         let away = self.outside.is_none();
-        let outlook = Outlook { init, names: names.clone(), away, to: order.node };
+        let outlook =
+            Outlook { init, names: names.clone(), away, home: self.job.home, to: order.node };
         if order.dry_run {
             return self.foretell(asker, outlook, order.anywhere);
         }
@@ -70,6 +71,7 @@ impl Holder {
                 let name = cluster.name().await.map_err(words)?;
                 let mut begin = job.told(name, cluster.own(), &order.trace);
                 (begin.ends, begin.report) = (told, report);
+                begin.paths = look.paths.into_iter().collect();
                 let to = order.node;
                 let leaving =
                     Departure { begin, to, init, names, dir: dir.clone(), program, record };

@@ -3,17 +3,21 @@
 
 use crate::config::Config;
 use crate::member_feed::{self, Fed};
+use krg_cluster::Member;
 use krg_migrate::cluster::{Answer, Cluster, Record, key};
+use krg_rpc::bulk::{Bulk, Preface};
 use krg_rpc::local;
 use krg_rpc::peers::Peers;
 use krg_rpc::proto::control::control_client::ControlClient;
 use krg_rpc::proto::control::{ConfigGetRequest, ConfigSetRequest};
 use krg_rpc::status::why;
+use krg_rpc::tls;
 use krg_rpc::tonic::Status;
 use krg_rpc::tonic::transport::Channel;
 use krg_types::NodeId;
 use krg_types::limits::PROTOCOL_VERSION;
 use std::io;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -50,6 +54,11 @@ impl Reach {
     }
 }
 
+fn member(fed: &Fed, node: u32) -> io::Result<Member> {
+    let none = || io::Error::other(format!("there is no node {node}"));
+    NodeId::new(node).and_then(|node| fed.members.member(node)).ok_or_else(none)
+}
+
 fn failed(status: &Status) -> io::Error {
     io::Error::other(why(status))
 }
@@ -73,6 +82,25 @@ impl Cluster for Reach {
             let none = || io::Error::other(format!("there is no node {node}"));
             let id = NodeId::new(node).ok_or_else(none)?;
             Ok(self.fed().await?.members.get(id).ok_or_else(none)?.channel)
+        })
+    }
+
+    fn images_to<'a>(&'a self, node: u32, whom: &'a Preface) -> Answer<'a, Bulk> {
+        Box::pin(async move {
+            let fed = self.fed().await?;
+            let Member { member, address, .. } = member(fed, node)?;
+            tls::images_to(&address, whom, member, &fed.credentials).await
+        })
+    }
+
+    fn images_from(&self, connection: TcpStream, from: u32) -> Answer<'_, Bulk> {
+        Box::pin(async move {
+            let fed = self.fed().await?;
+            let bulk = tls::images_from(connection, &fed.credentials).await?;
+            match member(fed, from)?.member == bulk.member() {
+                true => Ok(bulk),
+                false => Err(io::Error::other(format!("it is not node {from} that sends them"))),
+            }
         })
     }
 

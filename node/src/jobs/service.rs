@@ -204,6 +204,12 @@ impl Service {
         Ok(said)
     }
 
+    /// Is it agreed that jobs of other nodes do not come here?
+    fn takes_no_guests(&self) -> bool {
+        let key = format!("guests/{}/off", self.own());
+        self.station.meta.view().state.config.get(&key).is_some_and(|text| text.0 == "true")
+    }
+
     /// As all nodes have agreed on by now.
     pub(super) async fn holder_of(&self, job: u32) -> Option<u32> {
         let view = self.station.meta.view_linearizable().await.ok()?;
@@ -330,6 +336,8 @@ impl wire::moves_server::Moves for Service {
         let stream = if begin.home == self.own().get() {
             let talk = self.talk(job).await;
             talk.ok_or_else(|| Status::not_found(format!("job {job} has no holder here")))?.stream
+        } else if self.takes_no_guests() {
+            return Err(Status::failed_precondition(facts::no_guests(self.own().get())));
         } else {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
             let scratch = Scratch(place::criu_dir(&self.dir, job, &begin.trace));
@@ -463,7 +471,8 @@ impl wire::moves_server::Moves for Service {
         let ask = ask.into_inner();
         self.check(ask.version, &ask.cluster)?;
         let told = spawn_blocking(facts::of_this_node).await;
-        told.map(Response::new).map_err(|e| Status::internal(e.to_string()))
+        let told = told.map_err(|e| Status::internal(e.to_string()))?;
+        Ok(Response::new(wire::FactsReply { no_guests: self.takes_no_guests(), ..told }))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::verify::{MemberVerifier, Peer, PinVerifier};
 use super::{Caller, Credentials, Protocol, Refusal, Trust, anonymous_config};
+use crate::bulk::{Bulk, Preface};
 use crate::link::Link;
 use krg_types::MemberId;
 use rustls::ClientConfig;
@@ -12,9 +13,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::{TlsConnector, TlsStream};
 use tonic::transport::server::Connected;
@@ -64,22 +65,32 @@ impl Conn {
         self.caller
     }
 
+    /// For the images of a job. It still ends when its other end is not believed any more.
+    pub(super) fn into_bulk(self) -> io::Result<Bulk> {
+        let (socket, tls) = parts(self.io);
+        let (watched, over) = oneshot::channel::<()>();
+        let bulk = Bulk::new(socket.into_std()?, tls, self.caller, watched)?;
+        let (breaker, end, member) = (bulk.breaker(), self.end, bulk.member());
+        tokio::spawn(async move {
+            tokio::select! {
+                refusal = end => {
+                    tracing::info!(%member, why = %refusal, "a connection is ended");
+                    breaker.pull();
+                }
+                // Nothing is ever sent there: it is dropped with the connection.
+                _ = over => {}
+            }
+        });
+        Ok(bulk)
+    }
+
     /// For frames instead of a stream. It still ends when its other end is not believed any more;
     /// called within a tokio runtime, which sees to that.
     ///
     /// # Errors
     /// When the other end is no member, or the system has no thread for it.
     pub fn into_link(self) -> io::Result<Arc<Link>> {
-        let (socket, tls) = match self.io {
-            TlsStream::Client(io) => {
-                let (socket, tls) = io.into_inner();
-                (socket, rustls::Connection::Client(tls))
-            }
-            TlsStream::Server(io) => {
-                let (socket, tls) = io.into_inner();
-                (socket, rustls::Connection::Server(tls))
-            }
-        };
+        let (socket, tls) = parts(self.io);
         let link = Link::new(socket.into_std()?, tls, self.caller)?;
         let (weak, end) = (Arc::downgrade(&link), self.end);
         let ended = link.ended();
@@ -107,6 +118,19 @@ impl Conn {
         match &self.ended {
             Some(refusal) => Err(refused(refusal.clone())),
             None => Ok(()),
+        }
+    }
+}
+
+fn parts(io: TlsStream<TcpStream>) -> (TcpStream, rustls::Connection) {
+    match io {
+        TlsStream::Client(io) => {
+            let (socket, tls) = io.into_inner();
+            (socket, rustls::Connection::Client(tls))
+        }
+        TlsStream::Server(io) => {
+            let (socket, tls) = io.into_inner();
+            (socket, rustls::Connection::Server(tls))
         }
     }
 }
@@ -148,10 +172,34 @@ pub async fn to_member(
     credentials: &Credentials,
     protocol: Protocol,
 ) -> io::Result<Conn> {
+    reach(address, &[], member, credentials, protocol).await
+}
+
+/// To who waits for the images of a job on a member; called within a tokio runtime.
+///
+/// # Errors
+/// As for [`to_member`].
+pub async fn images_to(
+    address: &str,
+    preface: &Preface,
+    member: MemberId,
+    credentials: &Credentials,
+) -> io::Result<Bulk> {
+    let preface = preface.written().ok_or(io::ErrorKind::InvalidInput)?;
+    reach(address, &preface, member, credentials, Protocol::Images).await?.into_bulk()
+}
+
+async fn reach(
+    address: &str,
+    preface: &[u8],
+    member: MemberId,
+    credentials: &Credentials,
+    protocol: Protocol,
+) -> io::Result<Conn> {
     let trust = credentials.now();
     let verifier = MemberVerifier::new(trust.clone(), Some(member));
     let config = trust.client_config(verifier.clone(), protocol).map_err(io::Error::other)?;
-    let connected = connect(address, config).await;
+    let connected = connect(address, preface, config).await;
     match (connected, verifier.verdict()) {
         (_, Some(Err(refusal))) => Err(refused(refusal)),
         (Ok(io), Some(Ok(peer))) => Conn::member(io, peer, credentials.watch()),
@@ -164,16 +212,21 @@ pub async fn to_member(
 pub(crate) async fn to_pinned(address: &str, pin: [u8; 32]) -> io::Result<Conn> {
     let verifier = PinVerifier::new(pin);
     let config = anonymous_config(verifier.clone()).map_err(io::Error::other)?;
-    let connected = connect(address, config).await;
+    let connected = connect(address, &[], config).await;
     match verifier.refusal() {
         Some(refusal) => Err(refused(refusal)),
         None => Conn::anonymous(connected.map_err(explained)?, None),
     }
 }
 
-async fn connect(address: &str, config: ClientConfig) -> io::Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect(address).await?;
+async fn connect(
+    address: &str,
+    preface: &[u8],
+    config: ClientConfig,
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
+    tcp.write_all(preface).await?;
     // Which name is asked for does not matter: the verifiers look at the member.
     let name = ServerName::try_from("member.krg").map_err(io::Error::other)?;
     let connector = TlsConnector::from(Arc::new(config));

@@ -3,6 +3,7 @@
 
 use super::complaint::Complaints;
 use super::{Conn, Credentials, MemberVerifier, Protocol};
+use crate::bulk::{Bulk, PREFACE_BYTES, Preface};
 use krg_types::limits::HANDSHAKES_MAX;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -13,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -31,7 +32,8 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 /// What one handshake led to.
 struct Outcome {
     remote: SocketAddr,
-    result: Result<Conn, String>,
+    /// None: it was given to who makes the handshake.
+    result: Result<Option<Conn>, String>,
 }
 
 /// The connections that come to a listener, each after its handshake.
@@ -45,7 +47,11 @@ pub struct Incoming {
     anonymous: Arc<Semaphore>,
     complaints: Complaints,
     pause: Option<Pin<Box<Sleep>>>,
+    images: Option<ForImages>,
 }
+
+/// Who gets the connections that begin with a preface.
+type ForImages = mpsc::Sender<(Preface, TcpStream)>;
 
 /// The connections that come to `listener`, for tonic's `serve_with_incoming`. A caller may have
 /// no certificate; [`super::members_only`] keeps it from what is not for it.
@@ -59,6 +65,7 @@ pub fn incoming(listener: TcpListener, credentials: Arc<Credentials>) -> Incomin
         anonymous: Arc::new(Semaphore::new(ANONYMOUS_MAX)),
         complaints: Complaints::new(),
         pause: None,
+        images: None,
     }
 }
 
@@ -75,12 +82,13 @@ impl Stream for Incoming {
         }
         loop {
             match this.handshakes.poll_join_next(cx) {
-                Poll::Ready(Some(Ok(Outcome { result: Ok(conn), .. }))) => {
+                Poll::Ready(Some(Ok(Outcome { result: Ok(Some(conn)), .. }))) => {
                     return Poll::Ready(Some(Ok(conn)));
                 }
                 Poll::Ready(Some(Ok(Outcome { remote, result: Err(why) }))) => {
                     this.complaints.complain("a connection is refused", remote, &why);
                 }
+                Poll::Ready(Some(Ok(Outcome { result: Ok(None), .. }))) => {}
                 // Put out by `start`, which has said so.
                 Poll::Ready(Some(Err(_))) => {}
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
@@ -94,6 +102,12 @@ impl Incoming {
     #[must_use]
     pub fn speaking(self, protocol: Protocol) -> Incoming {
         Incoming { protocol, ..self }
+    }
+
+    /// And those that are for the images of a job go there, before any handshake.
+    #[must_use]
+    pub fn giving_images_to(self, images: mpsc::Sender<(Preface, TcpStream)>) -> Incoming {
+        Incoming { images: Some(images), ..self }
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(TcpStream, SocketAddr)> {
@@ -131,10 +145,18 @@ impl Incoming {
             );
         }
         let (credentials, places) = (self.credentials.clone(), self.anonymous.clone());
-        let protocol = self.protocol;
+        let (protocol, images) = (self.protocol, self.images.clone());
         let task = self.handshakes.spawn(async move {
             let deadline = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
-            let result = timeout(deadline, handshake(tcp, &credentials, protocol, places)).await;
+            let greeted = async {
+                let tcp = match images {
+                    Some(images) => give_away(tcp, &images).await?,
+                    None => Some(tcp),
+                };
+                let Some(tcp) = tcp else { return Ok(None) };
+                handshake(tcp, &credentials, protocol, places).await.map(Some)
+            };
+            let result = timeout(deadline, greeted).await;
             let late = |_| Err(format!("no handshake within {HANDSHAKE_TIMEOUT_MS} ms"));
             Outcome { remote, result: result.unwrap_or_else(late) }
         });
@@ -150,6 +172,38 @@ fn crowded<T>(running: &VecDeque<(IpAddr, T)>) -> Option<usize> {
     }
     let most = counts.into_iter().max_by_key(|(_, n)| *n)?.0;
     running.iter().position(|(address, _)| *address == most)
+}
+
+/// Gives a connection away that is for images; else it comes back.
+async fn give_away(mut tcp: TcpStream, images: &ForImages) -> Result<Option<TcpStream>, String> {
+    let text = |e: io::Error| e.to_string();
+    let mut first = [0];
+    if tcp.peek(&mut first).await.map_err(text)? == 0 || !Preface::begins_with(first[0]) {
+        return Ok(Some(tcp));
+    }
+    let mut bytes = [0; PREFACE_BYTES];
+    tcp.read_exact(&mut bytes).await.map_err(text)?;
+    let preface = Preface::read(&bytes).ok_or("it is not said for whom it is")?;
+    images.try_send((preface, tcp)).map_err(|_| "too many are for jobs")?;
+    Ok(None)
+}
+
+/// The connection of a member that has come for images, and was given away by the door; called
+/// within a tokio runtime.
+///
+/// # Errors
+/// When it is no member, or there is no handshake in time.
+pub async fn images_from(
+    socket: std::net::TcpStream,
+    credentials: &Credentials,
+) -> io::Result<Bulk> {
+    socket.set_nonblocking(true)?;
+    let tcp = TcpStream::from_std(socket)?;
+    let nobody = Arc::new(Semaphore::new(0));
+    let deadline = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
+    let greeted = handshake(tcp, credentials, Protocol::Images, nobody);
+    let greeted = timeout(deadline, greeted).await.map_err(io::Error::other)?;
+    greeted.map_err(io::Error::other)?.into_bulk()
 }
 
 async fn handshake(

@@ -281,6 +281,11 @@ fn interrupted(lab: &Lab, case: Case) {
         }
         moved.join().expect("the thread")
     });
+    if (blow, struck) == (Blow::Krgd, from) {
+        // Who was asked has died: what the command knows then it says, and no more.
+        let words = "krgd was ended before it has said whether this has moved";
+        assert!(moved.code == 3 && moved.err.contains(words), "{moved:?}");
+    }
     if then == Then::Lost {
         return lost(lab, number);
     }
