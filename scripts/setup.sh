@@ -14,7 +14,7 @@ readonly TEST_PACKAGES=(e2fsprogs mount psmisc htop lsof sysstat bsdextrautils t
     glances python3-psutil python3-numpy python3-prometheus-client ffmpeg
     prometheus-node-exporter curl openssl
     attr acl libacl1-dev rsync git sqlite3 vim-tiny stress-ng postgresql)
-readonly BENCH_PACKAGES=(etcd-server etcd-client sshfs bindfs openssh-sftp-server openssh-server
+readonly BENCH_PACKAGES=(etcd-server etcd-client lxcfs sshfs bindfs openssh-sftp-server openssh-server
     openssh-client)
 # Not in every release of every Debian-like system; a test of one of them says if it is absent.
 readonly EXTRA_PACKAGES=(btop)

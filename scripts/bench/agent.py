@@ -5,6 +5,7 @@ It starts commands and reads files where they are, so that the way into the node
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,13 +38,65 @@ def count(argv, word):
     return sum(word in line for line in out.stdout.decode().splitlines())
 
 
+def psutil_all():
+    """Wall time of one look at every process as monitoring programs take it, s."""
+    import psutil  # pylint: disable=import-outside-toplevel
+
+    begun = time.perf_counter()
+    names = ["pid", "name", "cpu_percent", "memory_info"]
+    seen = sum(1 for _ in psutil.process_iter(names))
+    took = time.perf_counter() - begun
+    if not seen:
+        raise RuntimeError("psutil sees nobody")
+    return took
+
+
+def forget():
+    """The kernel's table of names, and the inodes, are as after a start."""
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+        file.write("2")
+
+
+def received():
+    """Bytes that came over the network."""
+    with open("/proc/net/dev", encoding="ascii") as file:
+        lines = (line.split(":") for line in file if ":" in line)
+        return sum(int(rest.split()[0]) for name, rest in lines if name.strip() != "lo")
+
+
+def rss_kib(name):
+    """Memory of the largest process of a name."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+                fields = dict(line.split(":", 1) for line in file if ":" in line)
+        except OSError:
+            continue
+        if fields["Name"].strip() == name:
+            found.append(int(fields["VmRSS"].split()[0]))
+    return max(found)
+
+
+def listed(name, seconds):
+    """Waits until the view lists a process."""
+    end = time.monotonic() + seconds
+    while name not in os.listdir("/cluster/proc"):
+        if time.monotonic() > end:
+            raise RuntimeError(f"{name} is not seen")
+        time.sleep(0.02)
+
+
 background = []
 
 
 def start(argv):
-    """Starts a command and leaves it running."""
+    """Starts a command and leaves it running, with all that it starts."""
     null = subprocess.DEVNULL
-    background.append(subprocess.Popen(argv, stdin=null, stdout=null, stderr=null))
+    child = subprocess.Popen(
+        argv, stdin=null, stdout=null, stderr=null, start_new_session=True
+    )
+    background.append(child)
     return background[-1].pid
 
 
@@ -51,11 +104,22 @@ def end():
     """Ends what `start` started."""
     while background:
         child = background.pop()
-        child.terminate()
+        os.killpg(child.pid, signal.SIGTERM)
         child.wait()
 
 
-OPERATIONS = {"run": run, "read": read, "count": count, "start": start, "end": end}
+OPERATIONS = {
+    "run": run,
+    "read": read,
+    "count": count,
+    "start": start,
+    "end": end,
+    "psutil": psutil_all,
+    "forget": forget,
+    "received": received,
+    "rss": rss_kib,
+    "listed": listed,
+}
 
 for line in sys.stdin:
     operation, *arguments = json.loads(line)
