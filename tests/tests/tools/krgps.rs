@@ -75,8 +75,8 @@ fn same_under(lab: &Lab, form: &str, locale: &str) {
     );
     within(SOON, || {
         let text = lab.sh(1, &line).out;
-        let parts: Vec<Vec<&str>> =
-            text.split(END).map(|part| part.trim_start_matches('\n').lines().collect()).collect();
+        let lines: Vec<&str> = text.lines().collect();
+        let parts: Vec<&[&str]> = lines.split(|line| *line == END).collect();
         let [before, krg, after] = &parts[..] else { return Err(text.clone()) };
         let steady: BTreeSet<&&str> = after.iter().filter(|line| before.contains(line)).collect();
         let of = |lines: &[&str]| -> Vec<String> {
