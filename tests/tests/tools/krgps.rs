@@ -157,6 +157,11 @@ fn hostile(lab: &Lab) {
         let longest = said.out.lines().map(str::len).max();
         assert!(longest > Some(131_000), "the long command line is whole: {longest:?}");
     }
+    for (pid, odd) in &pids {
+        let native = lab.sh(2, &format!("cat -v /proc/{}/comm", pid - gpid(2, 0))).out;
+        let shown = lab.sh(1, &format!("cat -v /cluster/proc/{pid}/comm")).out;
+        assert_eq!(shown, native, "{odd}");
+    }
     let all = objects(lab.sh(1, &format!("krg ps --json -p {list}")));
     let named = |odd: &str| {
         let (pid, _) = pids.iter().find(|(_, what)| *what == odd).expect("it was started");
