@@ -13,7 +13,7 @@ const PROCESSES: usize = 1_500;
 /// Of each node's processes so many run in a second.
 const BUSY: usize = 30;
 /// Looks while nothing else is done, one a second.
-const LOOKS: u32 = 6;
+const LOOKS: u32 = 3;
 
 /// The viewer holds no more memory than this, MiB.
 const VIEWER_MIB_MAX: u64 = 700;
@@ -195,8 +195,8 @@ fn one_viewer_sees_all_processes_of_64_nodes() {
     let (ends, ended) = mpsc::channel();
     let mut slowest = Duration::ZERO;
     std::thread::scope(|scope| {
-        scope.spawn(|| keep_busy(&proc, &ended));
-        let ends = ends;
+        let (ends, proc) = (ends, &proc);
+        scope.spawn(move || keep_busy(proc, &ended));
         for _ in 0..LOOKS {
             let said = ps();
             assert!(is_whole(&said), "{}", said.err);

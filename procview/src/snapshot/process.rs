@@ -2,7 +2,7 @@
 
 use crate::merge::text::{lines, number, numbers, split_at_byte, words};
 use crate::render::Place;
-use crate::render::stat::{fields, is_kthread, name, split};
+use crate::render::stat::{fields, is_kthread, split};
 use crate::store::Process;
 use krg_rpc::proto::view::ViewProcess;
 use krg_sys::cred::Caller;
@@ -71,7 +71,7 @@ fn stat(told: &mut ViewProcess, raw: &[u8], place: &Place<'_>) -> Option<()> {
     let (pid, comm, rest) = split(raw.strip_suffix(b"\n").unwrap_or(raw))?;
     told.local_pid = u32::try_from(number(pid)?).ok()?;
     told.pid = place.pid(pid).filter(|pid| *pid != 0)?;
-    told.comm = name(comm);
+    told.comm = comm.to_vec();
     let short = |word| number(word).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let long = |word| number(word).unwrap_or(0);
     let mut parent = None;
@@ -185,7 +185,7 @@ mod tests {
 
     fn stat_text() -> String {
         let mut words: Vec<String> = (1..=52).map(|n| n.to_string()).collect();
-        words[1] = "(a\\n) S)".into();
+        words[1] = "(a\n\\n) S)".into();
         words[2] = "R".into();
         words[7] = "-1".into();
         words[18] = "-5".into();
@@ -200,7 +200,7 @@ mod tests {
         let (p, missing) = told(&process, 0, true).unwrap();
         assert_eq!((p.pid, p.local_pid, p.ppid), (8_388_609, 1, 8_388_612));
         assert_eq!((p.pgrp, p.session, p.tty, p.tpgid), (8_388_613, 8_388_614, 7, u32::MAX));
-        assert_eq!((p.comm.as_slice(), p.state), (&b"a\n) S"[..], u32::from(b'R')));
+        assert_eq!((p.comm.as_slice(), p.state), (&b"a\n\\n) S"[..], u32::from(b'R')));
         assert_eq!((p.flags, p.minor_faults, p.major_faults), (9, 10, 12));
         assert_eq!(
             [p.utime_ticks, p.stime_ticks, p.cutime_ticks, p.cstime_ticks],

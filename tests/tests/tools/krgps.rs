@@ -75,8 +75,8 @@ fn same_under(lab: &Lab, form: &str, locale: &str) {
     );
     within(SOON, || {
         let text = lab.sh(1, &line).out;
-        let parts: Vec<Vec<&str>> =
-            text.split(END).map(|part| part.trim_start_matches('\n').lines().collect()).collect();
+        let lines: Vec<&str> = text.lines().collect();
+        let parts: Vec<&[&str]> = lines.split(|line| *line == END).collect();
         let [before, krg, after] = &parts[..] else { return Err(text.clone()) };
         let steady: BTreeSet<&&str> = after.iter().filter(|line| before.contains(line)).collect();
         let of = |lines: &[&str]| -> Vec<String> {
@@ -156,6 +156,11 @@ fn hostile(lab: &Lab) {
         assert_eq!(said.out.lines().count(), pids.len() + 1, "{}", said.out);
         let longest = said.out.lines().map(str::len).max();
         assert!(longest > Some(131_000), "the long command line is whole: {longest:?}");
+    }
+    for (pid, odd) in &pids {
+        let native = lab.sh(2, &format!("cat -v /proc/{}/comm", pid - gpid(2, 0))).out;
+        let shown = lab.sh(1, &format!("cat -v /cluster/proc/{pid}/comm")).out;
+        assert_eq!(shown, native, "{odd}");
     }
     let all = objects(lab.sh(1, &format!("krg ps --json -p {list}")));
     let named = |odd: &str| {
