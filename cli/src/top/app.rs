@@ -145,9 +145,12 @@ impl App {
                 self.table.update(snapshot);
                 let here = self.table.nodes.iter().find(|node| node.view.here);
                 self.wanted.here = here.map_or(0, |node| node.view.node);
-                let known: HashSet<Key> = self.table.processes.iter().map(Process::key).collect();
-                self.tags.retain(|key| known.contains(key));
-                self.folded.retain(|key| known.contains(key));
+                if !self.tags.is_empty() || !self.folded.is_empty() {
+                    let all = self.table.processes.iter();
+                    let known: HashSet<Key> = all.map(Process::key).collect();
+                    self.tags.retain(|key| known.contains(key));
+                    self.folded.retain(|key| known.contains(key));
+                }
                 // Who chooses what is done to the selected one must not lose it.
                 let held = self.follow || matches!(self.mode, Mode::Menu(_) | Mode::Search(_));
                 self.arrange(held);

@@ -1,7 +1,7 @@
 //! What the viewer of this machine knows of the cluster, asked over its socket.
 
 use crate::daemon;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use krg_rpc::local;
 use krg_rpc::proto::view::view_client::ViewClient;
 use krg_rpc::proto::view::{SnapshotRequest, ViewNode, ViewProcess};
@@ -61,8 +61,9 @@ impl Viewer {
             Some(client) => client,
             none => {
                 let socket = &self.socket;
-                let channel = local::connect(socket).await.with_context(|| {
-                    format!("no viewer at {} (is krgd running?)", socket.display())
+                let channel = local::connect(socket).await.map_err(|e| {
+                    let (path, why) = (e.path.display(), e.why);
+                    anyhow!("no viewer at {path}: {why} (is krgd running?)")
                 })?;
                 let client = ViewClient::new(channel);
                 none.insert(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
