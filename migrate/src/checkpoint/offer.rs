@@ -82,8 +82,8 @@ impl Offer {
         let node = self.this.to;
         let told = timeout(most, self.answers.message()).await;
         let told = told.map_err(|_| format!("node {node} does not answer"))?;
-        let told = told.map_err(|status| krg_rpc::status::why(&status))?;
-        match told.and_then(|told| told.what) {
+        // What that node has against it comes as an answer: all else is the connection's own end.
+        match told.ok().flatten().and_then(|told| told.what) {
             Some(arrived::What::Failed(why)) => Err(format!("node {node}: {why}")),
             Some(what) => Ok(what),
             None => Err(format!("node {node} has broken it off")),
