@@ -310,6 +310,58 @@ mod tests {
         assert!(v.procs[&8].texts[0].is_empty(), "a reused pid inherits nothing");
     }
 
+    const STAT: &[u8] = b"7 (sh) S 1";
+    const RAN: &[u8] = b"7 (sh) R 1";
+
+    fn one(stat: &[u8], start_ticks: u64) -> NodeView {
+        let mut v = view();
+        v.apply(frame(vec![proc(7, start_ticks, Some(stat))], vec![], true)).unwrap();
+        v
+    }
+
+    #[test]
+    fn each_change_of_a_text_is_another_version_of_it_alone() {
+        let mut v = one(STAT, 1);
+        let before = v.procs[&7].clone();
+        v.apply(frame(vec![proc(7, 1, Some(RAN))], vec![], false)).unwrap();
+        assert_eq!(
+            v.procs[&7].changed_since(&before),
+            1,
+            "stat, and not comm, which is as it was"
+        );
+        assert!(Arc::ptr_eq(&v.procs[&7].told, &before.told));
+        let other = wire::Proc { uid: 5, ..proc(7, 1, None) };
+        let before = v.procs[&7].clone();
+        v.apply(frame(vec![other], vec![], false)).unwrap();
+        let all = (1 << PidFile::HELD.len()) - 1;
+        assert_eq!(v.procs[&7].changed_since(&before), all, "its owner is told with each");
+    }
+
+    #[test]
+    fn a_new_stream_goes_on_where_the_last_one_ended() {
+        let old = one(STAT, 1);
+        old.procs[&7].told.tell(0, 9);
+        let mut same = one(STAT, 1);
+        same.follow(&old);
+        assert_eq!(same.procs[&7].changed_since(&old.procs[&7]), 0);
+        assert_eq!(same.procs[&7].told.take(u8::MAX), 1, "what the kernel knows is known");
+        let mut ran = one(RAN, 1);
+        ran.follow(&old);
+        assert_eq!(ran.procs[&7].changed_since(&old.procs[&7]), 1);
+        let mut another = one(STAT, 2);
+        another.follow(&old);
+        assert!(!Arc::ptr_eq(&another.procs[&7].told, &old.procs[&7].told), "a pid used again");
+    }
+
+    #[test]
+    fn the_kernel_is_told_once_of_each_change() {
+        let told = Told::default();
+        told.tell(2, 40);
+        told.tell(5, 41);
+        assert_eq!((told.take(1 << 2 | 1 << 3), told.at_ms()), (1 << 2, 41));
+        assert_eq!((told.take(u8::MAX), told.take(u8::MAX)), (1 << 5, 0));
+    }
+
     #[test]
     fn bounds_are_kept() {
         for pid in [0, 1 << 22, u32::MAX] {

@@ -152,3 +152,24 @@ impl Placed {
         Cluster { nodes: nodes.collect(), first_boot_ns }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_shown_stands_while_only_a_clock_jitters() {
+        let numbers = Arc::default();
+        let how =
+            How { incarnation: 1, cpu_base: 4, start_shift_ticks: 100, numbers, version: 3 };
+        let jitter = How { start_shift_ticks: 100 + JITTER_TICKS, version: 0, ..how.clone() };
+        assert!(jitter.is(&how));
+        for other in [
+            How { start_shift_ticks: 101 + JITTER_TICKS, ..how.clone() },
+            How { incarnation: 2, ..how.clone() },
+            How { cpu_base: 2, ..how.clone() },
+        ] {
+            assert!(!other.is(&how), "{other:?}");
+        }
+    }
+}
