@@ -11,7 +11,8 @@ set -euo pipefail
 
 readonly RUN_PACKAGES=(iproute2 procps util-linux)
 readonly TEST_PACKAGES=(e2fsprogs mount psmisc htop lsof sysstat bsdextrautils tmux strace jq
-    glances python3-psutil python3-numpy ffmpeg prometheus-node-exporter curl openssl
+    glances python3-psutil python3-numpy python3-prometheus-client ffmpeg
+    prometheus-node-exporter curl openssl
     attr acl libacl1-dev rsync git sqlite3 vim-tiny stress-ng postgresql)
 readonly BENCH_PACKAGES=(etcd-server etcd-client sshfs bindfs openssh-sftp-server openssh-server
     openssh-client)

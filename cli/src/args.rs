@@ -47,7 +47,7 @@ Examples:
 /// Every command.
 #[derive(Subcommand)]
 pub enum Command {
-    /// ps on the whole cluster (without options: ps aux)
+    /// ps on the whole cluster (without options: ps aux, with the column NODE)
     #[command(disable_help_flag = true, after_help = PS_EXAMPLES)]
     Ps(PsArgs),
     /// The processes of all nodes, live (mtop)
@@ -217,12 +217,28 @@ Examples:
 "
 );
 
-const PS_EXAMPLES: &str = "\
+/// Of `krg ps`, which reads its command line itself.
+pub const PS_EXAMPLES: &str = "\
+A process's PID is node * 4194304 + its own pid; PSR is the cluster's cpu. Two columns are the
+cluster's: node, and age, how old what is shown of that node is, in seconds.
+  --json        all that is known of the selected processes, and the nodes that did not answer
+  --simulate N  the processes of N simulated nodes
+
+procps's common options are answered from what the view holds: -A -a -d -e -N -C -G -g -p -s -U -u
+--ppid, a g r x U p, the formats -f -F -l -j -y -c -P -o -O u l j, -H f --forest, --sort, -w n and
+the widths and headings. For all others ps itself runs on the view.
+
 Examples:
-  krg ps aux
-  krg ps -eo pid,ppid,psr,user,args --sort=-pcpu
   krg ps axf
+  krg ps -eo pid,psr,user,args --sort=-pcpu
+  krg ps -eo node,age,pid,comm
+  krg ps --json -C sshd | jq '.[].node'
   krg ps --simulate 3
+
+Exit codes:
+  0  done
+  1  nothing was selected, or it failed: the reason is on standard error
+  3  a node did not answer: standard error names it and says what is shown of it
 ";
 
 const EXEC_EXAMPLES: &str = "\

@@ -281,7 +281,7 @@ impl Control for Service {
 
     async fn metrics(&self, ask: Request<wire::StatusRequest>) -> Answer<wire::Piece> {
         check_version(ask.get_ref().version)?;
-        let data = crate::metrics::text(&self.0).into_bytes();
+        let data = crate::metrics::text(&self.0).await.into_bytes();
         Ok(Response::new(wire::Piece { data, version: PROTOCOL_VERSION }))
     }
 }

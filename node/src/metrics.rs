@@ -1,5 +1,7 @@
-//! Numbers for a monitoring system, in Prometheus' text format: through the unix socket, and over
-//! HTTP where the configuration says so.
+//! Numbers for a monitoring system, in the OpenMetrics text format: through the unix socket, and
+//! over HTTP where the configuration says so.
+
+mod cluster;
 
 use crate::life::Station;
 use anyhow::{Context, Result};
@@ -27,11 +29,12 @@ type Number = Gauge<f64, AtomicU64>;
 type ByNode = Family<[(&'static str, String); 1], Number>;
 
 /// All of them, now. Made when asked for: nothing is counted while nobody asks.
-pub fn text(station: &Station) -> String {
+pub async fn text(station: &Station) -> String {
     let mut registry = Registry::with_prefix("krg");
     agreement(&mut registry, station);
     nodes(&mut registry, station);
     gossip(&mut registry, station);
+    cluster::add(&mut registry, &station.config.run_dir).await;
     let mut out = String::new();
     // Writing into a text does not fail.
     let _ = encode(&mut out, &registry);
@@ -137,6 +140,17 @@ pub async fn serve(station: Arc<Station>) -> Result<()> {
     }
 }
 
+/// The same text is read as OpenMetrics and as Prometheus' own format: who asks says which he knows.
+fn kind(request: &[u8]) -> &'static str {
+    const OPEN: &[u8] = b"application/openmetrics-text";
+    let head = request.to_ascii_lowercase();
+    let accepts = head.split(|b| *b == b'\n').find(|line| line.starts_with(b"accept:"));
+    match accepts.is_some_and(|line| line.windows(OPEN.len()).any(|at| at == OPEN)) {
+        true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        false => "text/plain; version=0.0.4; charset=utf-8",
+    }
+}
+
 /// One request, whatever it is: there is one page.
 async fn answer(mut stream: TcpStream, station: &Station) -> std::io::Result<()> {
     let mut request = Vec::new();
@@ -147,10 +161,10 @@ async fn answer(mut stream: TcpStream, station: &Station) -> std::io::Result<()>
     }
     let good = request.starts_with(b"GET /metrics ") || request.starts_with(b"GET / ");
     let (status, body) = match good {
-        true => ("200 OK", text(station)),
+        true => ("200 OK", text(station).await),
         false => ("404 Not Found", "only GET /metrics is here\n".to_owned()),
     };
-    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    let kind = kind(&request);
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n",
@@ -159,4 +173,16 @@ async fn answer(mut stream: TcpStream, station: &Station) -> std::io::Result<()>
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body.as_bytes()).await?;
     stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_format_is_named_as_it_is_asked_for() {
+        let of = |accept: &str| super::kind(format!("GET / HTTP/1.1\r\n{accept}\r\n").as_bytes());
+        assert!(of("").starts_with("text/plain"));
+        assert!(of("Accept: text/plain;version=0.0.4").starts_with("text/plain"));
+        let prometheus = "accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+        assert!(of(prometheus).starts_with("application/openmetrics-text; version=1.0.0"));
+    }
 }

@@ -4,7 +4,7 @@
 mod node;
 mod process;
 
-pub use node::{Known, files, node};
+pub use node::{Known, files, node, states};
 pub use process::{Wants, process};
 
 use crate::store::{NodeView, Process};

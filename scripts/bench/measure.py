@@ -91,7 +91,8 @@ class Lab:
 
 
 def row(what, unit, native, cluster, aim="-"):
-    ratio = f"{cluster / native:9.1f}" if native else f"{'-':>9}"
+    digits = 2 if native and cluster < native else 1
+    ratio = f"{cluster / native:9.{digits}f}" if native else f"{'-':>9}"
     shown = f"{native:10.2f}" if native is not None else f"{'-':>10}"
     print(f"{what:<44} {unit:<4}{shown}{cluster:10.2f}{ratio}  {aim}", flush=True)
 
@@ -117,6 +118,10 @@ def commands(one, alone):
     again = turns(ROUNDS, lambda: one.ask("run", [*view, *ps]) * 1e3,
                   lambda: alone.ask("run", ps) * 1e3)
     row("ps aux, again at once", "ms", again[1], again[0])
+    for options, aim in [("-e", "< 0.3"), ("aux", "-")]:
+        own, stock = ["krg", "ps", options], ["ps", options]
+        cold = turns(ROUNDS, paused(one, own), paused(alone, stock))
+        row(f"krg ps {options}", "ms", cold[1], cold[0], aim)
     cold = turns(ROUNDS, paused(one, [*view, *top]), paused(alone, top))
     row("top -b -n1", "ms", cold[1], cold[0])
     true = turns(QUICK_ROUNDS, lambda: one.ask("run", [*view, "true"]) * 1e3,

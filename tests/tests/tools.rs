@@ -11,6 +11,8 @@ mod tools {
     pub mod exporter;
     pub mod find;
     pub mod krg_top;
+    pub mod krgps;
+    pub mod metrics;
     pub mod mounts;
     pub mod ps;
     pub mod psutil;
@@ -25,7 +27,8 @@ use krg_tests::{LAB, Need, can_run};
 use tools::cast::{self, Cast};
 use tools::checks::Checks;
 use tools::{
-    access, exec, exporter, find, krg_top, mounts, ps, psutil, rust, screen, signals, system,
+    access, exec, exporter, find, krg_top, krgps, metrics, mounts, ps, psutil, rust, screen,
+    signals, system,
 };
 
 /// May this test run? It needs a lab, and these programs.
@@ -46,6 +49,31 @@ fn processes_are_listed() {
     let mut checks = Checks::default();
     ps::all(&mut checks, &lab, &cast);
     find::all(&mut checks, &lab, &cast);
+    checks.finish();
+}
+
+#[test]
+fn krg_ps_says_what_ps_says() {
+    if !able("krg_ps_says_what_ps_says", &["ps", "setpriv", "/usr/bin/python3"]) {
+        return;
+    }
+    let lab = cast::lab();
+    let cast = Cast::start(&lab);
+    let mut checks = Checks::default();
+    krgps::all(&mut checks, &lab, &cast);
+    checks.finish();
+}
+
+#[test]
+fn metrics_are_of_all_nodes() {
+    let parser = "/usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py";
+    if !able("metrics_are_of_all_nodes", &["/usr/bin/python3", parser]) {
+        return;
+    }
+    let lab = cast::lab();
+    let cast = Cast::start(&lab);
+    let mut checks = Checks::default();
+    metrics::all(&mut checks, &lab, &cast);
     checks.finish();
 }
 

@@ -12,6 +12,7 @@ mod print;
 mod select;
 
 use super::lab::sibling;
+use crate::args::PS_EXAMPLES;
 use crate::session;
 use anyhow::{Context, Result, bail};
 use cell::Printer;
@@ -49,7 +50,9 @@ pub fn run(options: &[OsString]) -> Result<u8> {
             return simulate(first.trim_start_matches("--simulate="));
         }
         Some("--help") if options.len() == 1 => {
-            print!("{HELP}");
+            println!("Usage: krg ps [OPTIONS OF PS] [--json]\n       krg ps --simulate N\n");
+            println!("ps(1) on the whole cluster; without options, ps aux with the column NODE.");
+            print!("{PS_EXAMPLES}");
             return Ok(0);
         }
         _ => {}
@@ -113,15 +116,11 @@ fn answer(asked: &Options, json: bool, options: &[OsString], only_here: bool) ->
         }
         lines.flush()?;
     }
-    Ok(match complain(&look) {
-        true => INCOMPLETE,
-        false => {
-            if chosen.is_empty() {
-                NOTHING
-            } else {
-                0
-            }
-        }
+    let complete = !complain(&look);
+    Ok(match chosen.is_empty() {
+        _ if !complete => INCOMPLETE,
+        true => NOTHING,
+        false => 0,
     })
 }
 
@@ -161,28 +160,6 @@ fn screen(asked: &Options) -> usize {
         _ => TEXT_BYTES_MAX,
     }
 }
-
-const HELP: &str = "\
-Usage: krg ps [OPTIONS OF PS] [--json]
-       krg ps --simulate N
-
-ps(1) on the whole cluster; without options, ps aux with the column NODE.
-A process's PID is node * 4194304 + its own pid; PSR is the cluster's cpu. Two columns are
-the cluster's: node, and age, how old what is shown of that node is, in seconds.
-  --json        all that is known of the selected processes, and the nodes that did not answer
-  --simulate N  the processes of N simulated nodes
-
-Examples:
-  krg ps axf
-  krg ps -eo pid,psr,user,args --sort=-pcpu
-  krg ps -eo node,age,pid,comm
-  krg ps --json -C sshd | jq '.[].node'
-
-Exit codes:
-  0  done
-  1  nothing was selected, or it failed: the reason is on standard error
-  3  a node did not answer: standard error names it and says what is shown of it
-";
 
 fn simulate(nodes: &str) -> Result<u8> {
     let Some(count) = nodes.parse::<u32>().ok().filter(|n| (1..=255).contains(n)) else {

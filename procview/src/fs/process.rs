@@ -57,8 +57,7 @@ pub(super) fn held(
     place: &Place<'_>,
 ) -> Option<Result<Vec<u8>, ViewError>> {
     if file == PidFile::Comm {
-        let comm = render::stat::parse(&process.texts[0])
-            .map(|s| [render::stat::name(s.comm), b"\n".to_vec()].concat());
+        let comm = render::stat::parse(&process.texts[0]).map(|s| [s.comm, b"\n"].concat());
         return Some(comm.ok_or(ViewError::Malformed(place.node)));
     }
     let at = PidFile::SAMPLED.iter().position(|f| *f == file)?;
@@ -97,4 +96,24 @@ pub(super) fn is_single(process: &Process) -> bool {
 pub(super) fn stat(raw: &[u8], place: &Place<'_>, whole: bool) -> Result<Vec<u8>, ViewError> {
     let text = render::stat::stat(raw, place).ok_or(ViewError::Malformed(place.node))?;
     Ok(if whole { text } else { mask::hide(&text) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use krg_types::NodeId;
+
+    #[test]
+    fn comm_is_what_stat_has() {
+        let numbers = &Numbers::default();
+        let node = NodeId::new(1).unwrap();
+        let place = Place { node, cpu_base: 0, start_shift_ticks: 0, numbers };
+        for (stat, comm) in
+            [(&b"7 (sleep) S 1"[..], &b"sleep\n"[..]), (b"7 (a\n) b\\n) S 1", b"a\n) b\\n\n")]
+        {
+            let mut process = Process::default();
+            process.texts[0] = stat.into();
+            assert_eq!(held(&process, PidFile::Comm, &place), Some(Ok(comm.to_vec())));
+        }
+    }
 }

@@ -61,7 +61,8 @@ impl Fs {
         let files_max_age = max_age.max(SYSTEM_MAX_AGE);
         let list_max_age = max_age.max(LIST_MAX_AGE);
         let files = self.gather.refresh(None, false, snapshot::files(), files_max_age);
-        let list = self.gather.refresh(None, asked.processes, 0, list_max_age);
+        let all = asked.processes || asked.count_states;
+        let list = self.gather.refresh(None, all, 0, list_max_age);
         tokio::join!(files, list);
         let cluster = self.cluster();
         let numbered = if asked.processes { numbered(&self, &cluster) } else { BTreeMap::new() };
@@ -70,7 +71,8 @@ impl Fs {
     }
 
     /// Of every member, lowest number first.
-    fn nodes_now(&self, cluster: &Cluster, processes: bool) -> Vec<ViewNode> {
+    fn nodes_now(&self, cluster: &Cluster, asked: &SnapshotRequest) -> Vec<ViewNode> {
+        let processes = asked.processes || asked.count_states;
         let shown = |id: NodeId| cluster.nodes.iter().find(|node| node.peer.id == id);
         let of = |id: NodeId| {
             let node = shown(id);
@@ -85,7 +87,11 @@ impl Fs {
                 start_shift_ticks: node.map_or(0, Node::start_shift_ticks),
                 here: id == self.gather.own(),
             };
-            Some(snapshot::node(&view, &known))
+            let mut told = snapshot::node(&view, &known);
+            if asked.count_states && node.is_some() {
+                told.states = snapshot::states(&view);
+            }
+            Some(told)
         };
         self.gather.nodes().into_iter().filter_map(of).collect()
     }
@@ -127,7 +133,7 @@ impl Snapshot {
                 false => Next::Nothing,
             };
             return Some(SnapshotPart {
-                nodes: self.fs.nodes_now(&self.cluster, self.asked.processes),
+                nodes: self.fs.nodes_now(&self.cluster, &self.asked),
                 cluster: Some(self.fs.cluster_now(&self.cluster)),
                 ..SnapshotPart::default()
             });

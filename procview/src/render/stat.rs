@@ -12,7 +12,8 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 pub struct StatFields<'a> {
     /// The node's own pid (tid in task/TID/stat).
     pub pid: u32,
-    /// The name, without its parentheses; any bytes.
+    /// The name, without its parentheses; any bytes, as the kernel has it (fs/proc/array.c,
+    /// do_task_stat: other than in status, nothing is escaped).
     pub comm: &'a [u8],
     /// The letter of the state, such as `R`.
     pub state: u8,
@@ -39,7 +40,7 @@ pub struct StatFields<'a> {
 impl StatFields<'_> {
     /// Is it a thread of the kernel?
     pub fn is_kthread(&self) -> bool {
-        self.flags & PF_KTHREAD != 0
+        is_kthread(self.flags)
     }
 
     /// Is this process still the same one, and has it not called execve(2)?
@@ -47,6 +48,11 @@ impl StatFields<'_> {
         let same = |s: &StatFields<'_>| (s.starttime, s.startcode);
         same(self) == same(later) && self.comm == later.comm
     }
+}
+
+/// Is a process with these flags a thread of the kernel?
+pub(crate) fn is_kthread(flags: u64) -> bool {
+    flags & PF_KTHREAD != 0
 }
 
 /// The text in three: pid, comm, and all that follows the `)`. A comm may hold anything, also
@@ -123,24 +129,10 @@ pub fn stat(raw: &[u8], place: &Place<'_>) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The name itself: stat writes a newline as `\n` and a backslash as `\\` (fs/proc/array.c,
-/// proc_task_name), the file comm does not.
-pub(crate) fn name(comm: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(comm.len() + 1);
-    let mut bytes = comm.iter().copied().peekable();
-    while let Some(b) = bytes.next() {
-        let escaped = if b == b'\\' { bytes.peek().copied() } else { None };
-        match escaped {
-            Some(b'n') => out.push(b'\n'),
-            Some(b'\\') => out.push(b'\\'),
-            _ => {
-                out.push(b);
-                continue;
-            }
-        }
-        bytes.next();
-    }
-    out
+/// The letter of the state, without a look at the rest.
+pub(crate) fn state(raw: &[u8]) -> Option<u8> {
+    let (_, _, rest) = split(raw)?;
+    rest.get(1).copied().filter(u8::is_ascii_alphabetic)
 }
 
 fn cpu(word: &[u8]) -> Option<u64> {
@@ -158,12 +150,6 @@ mod tests {
         let numbers = &Numbers::default();
         let place = Place { node, cpu_base: 16, start_shift_ticks: 1000, numbers };
         stat(raw.as_bytes(), &place).map(|out| String::from_utf8(out).unwrap())
-    }
-
-    #[test]
-    fn names_are_not_escaped() {
-        assert_eq!(name(b"sleep"), b"sleep");
-        assert_eq!(name(br"a\nb\\n\x"), b"a\nb\\n\\x");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use crate::gather::Standing;
 use crate::merge::loadavg;
 use crate::merge::text::{lines, numbers, split_at_byte};
+use crate::render::stat;
 use crate::store::NodeView;
-use krg_rpc::proto::view::ViewNode;
+use krg_rpc::proto::view::{ViewNode, ViewState};
 use krg_types::SystemFile;
+use std::collections::BTreeMap;
 
 /// The files that it is told from, as bits.
 pub fn files() -> u64 {
@@ -63,6 +65,15 @@ pub fn node(view: &NodeView, known: &Known) -> ViewNode {
     told
 }
 
+/// How many of its processes are in each state.
+pub fn states(view: &NodeView) -> Vec<ViewState> {
+    let letters = view.procs.values().filter_map(|process| stat::state(&process.texts[0]));
+    let mut counts: BTreeMap<u8, u32> = BTreeMap::new();
+    letters.for_each(|letter| *counts.entry(letter).or_default() += 1);
+    let told = |(letter, processes)| ViewState { state: u32::from(letter), processes };
+    counts.into_iter().map(told).collect()
+}
+
 fn memory(told: &mut ViewNode, meminfo: &[u8]) {
     for line in lines(meminfo) {
         let Some((name, rest)) = split_at_byte(line, b':') else { continue };
@@ -103,7 +114,7 @@ fn network(netdev: &[u8]) -> (u64, u64) {
             continue;
         }
         sums.0 = sums.0.saturating_add(columns.next().unwrap_or(0));
-        sums.1 = sums.1.saturating_add(columns.nth(6).unwrap_or(0));
+        sums.1 = sums.1.saturating_add(columns.nth(7).unwrap_or(0));
     }
     sums
 }
@@ -158,6 +169,21 @@ mod tests {
         assert_eq!((told.cpu_busy_ticks, told.cpu_all_ticks), (22, 102));
         assert_eq!((told.rx_bytes, told.tx_bytes), (107, 33));
         assert_eq!((told.age_ms, told.uptime_ms, told.answered), (1, 5_000, true));
+    }
+
+    #[test]
+    fn states_are_counted() {
+        use crate::store::Process;
+        let mut view = NodeView::new(NodeId::new(3).unwrap());
+        let of = |stat: &[u8]| {
+            let mut process = Process::default();
+            process.texts[0] = stat.into();
+            std::sync::Arc::new(process)
+        };
+        let all = [&b"1 (a) S) S 0"[..], b"2 (b) R 1", b"3 (c) S 1", b"no stat", b"4 (d) 7 1"];
+        view.procs = std::sync::Arc::new((1..).zip(all.into_iter().map(of)).collect());
+        let told: Vec<_> = states(&view).iter().map(|s| (s.state, s.processes)).collect();
+        assert_eq!(told, [(u32::from(b'R'), 1), (u32::from(b'S'), 2)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::merge::text::{lines, number, numbers, split_at_byte, words};
 use crate::render::Place;
-use crate::render::stat::{fields, name, parse, split};
+use crate::render::stat::{fields, is_kthread, split};
 use crate::store::Process;
 use krg_rpc::proto::view::ViewProcess;
 use krg_sys::cred::Caller;
@@ -15,6 +15,9 @@ const STATUS: usize = 1;
 const STATM: usize = 2;
 const CMDLINE: usize = 3;
 const ENVIRON: usize = 4;
+
+/// The last field of stat that is told: its policy.
+const LAST_FIELD: usize = 41;
 
 /// What of a process is wanted beside its numbers.
 #[derive(Clone, Copy, Debug)]
@@ -65,17 +68,20 @@ pub fn process(
 
 /// What proc_pid_stat(5) says. Numbers of processes become the cluster's.
 fn stat(told: &mut ViewProcess, raw: &[u8], place: &Place<'_>) -> Option<()> {
-    let kthread = parse(raw)?.is_kthread();
     let (pid, comm, rest) = split(raw.strip_suffix(b"\n").unwrap_or(raw))?;
     told.local_pid = u32::try_from(number(pid)?).ok()?;
     told.pid = place.pid(pid).filter(|pid| *pid != 0)?;
-    told.comm = name(comm);
+    told.comm = comm.to_vec();
     let short = |word| number(word).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let long = |word| number(word).unwrap_or(0);
-    for (field, word) in fields(rest)? {
+    let mut parent = None;
+    for (field, word) in fields(rest)?.take_while(|(field, _)| *field <= LAST_FIELD) {
         match field {
-            3 => told.state = u32::from(*word.first()?),
-            4 => told.ppid = place.parent(word, kthread)?,
+            3 => match word {
+                [letter] => told.state = u32::from(*letter),
+                _ => return None,
+            },
+            4 => parent = Some(word),
             5 => told.pgrp = place.pid(word).unwrap_or(0),
             6 => told.session = place.pid(word).unwrap_or(0),
             7 => told.tty = short(word),
@@ -99,10 +105,11 @@ fn stat(told: &mut ViewProcess, raw: &[u8], place: &Place<'_>) -> Option<()> {
                 told.processor = place.cpu_base.saturating_add(cpu);
             }
             40 => told.rt_priority = short(word),
-            41 => told.policy = short(word),
+            LAST_FIELD => told.policy = short(word),
             _ => {}
         }
     }
+    told.ppid = place.parent(parent?, is_kthread(told.flags))?;
     Some(())
 }
 
@@ -178,7 +185,7 @@ mod tests {
 
     fn stat_text() -> String {
         let mut words: Vec<String> = (1..=52).map(|n| n.to_string()).collect();
-        words[1] = "(a\\n) S)".into();
+        words[1] = "(a\n\\n) S)".into();
         words[2] = "R".into();
         words[7] = "-1".into();
         words[18] = "-5".into();
@@ -193,7 +200,7 @@ mod tests {
         let (p, missing) = told(&process, 0, true).unwrap();
         assert_eq!((p.pid, p.local_pid, p.ppid), (8_388_609, 1, 8_388_612));
         assert_eq!((p.pgrp, p.session, p.tty, p.tpgid), (8_388_613, 8_388_614, 7, u32::MAX));
-        assert_eq!((p.comm.as_slice(), p.state), (&b"a\n) S"[..], u32::from(b'R')));
+        assert_eq!((p.comm.as_slice(), p.state), (&b"a\n\\n) S"[..], u32::from(b'R')));
         assert_eq!((p.flags, p.minor_faults, p.major_faults), (9, 10, 12));
         assert_eq!(
             [p.utime_ticks, p.stime_ticks, p.cutime_ticks, p.cstime_ticks],

@@ -358,17 +358,9 @@ pub fn tty(device: u32) -> String {
     }
 }
 
-/// The name of the program, as ps takes it from stat, where the kernel writes a newline as `\n`.
+/// The name of the program, as ps takes it from stat.
 pub fn comm(p: &ViewProcess) -> Vec<u8> {
-    let mut name = Vec::with_capacity(p.comm.len());
-    for byte in &p.comm {
-        match byte {
-            b'\n' => name.extend_from_slice(b"\\n"),
-            b'\\' => name.extend_from_slice(b"\\\\"),
-            other => name.push(*other),
-        }
-    }
-    escape::taken_in(name)
+    escape::taken_in(p.comm.clone())
 }
 
 /// The arguments with blanks between them, or the name of the program in brackets.

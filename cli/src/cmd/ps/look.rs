@@ -46,6 +46,7 @@ pub fn look(terse: bool, environment: bool) -> Result<Option<Look>> {
             processes: true,
             environment,
             terse,
+            ..SnapshotRequest::default()
         };
         let asked = tokio::time::timeout(SILENCE_MAX, client.snapshot(asked)).await;
         let Ok(asked) = asked else { bail!("the view does not answer") };
@@ -91,11 +92,6 @@ impl Look {
             flags: ROOT_FLAGS,
             ..ViewProcess::default()
         }
-    }
-
-    /// The node of this number.
-    pub fn node(&self, number: u32) -> Option<&ViewNode> {
-        self.nodes.iter().find(|node| node.node == number)
     }
 
     /// Those that did not answer.

@@ -33,7 +33,6 @@ pub enum Listed {
     Pids(Vec<u32>),
     Parents(Vec<u32>),
     Sessions(Vec<u32>),
-    Groups(Vec<u32>),
     Euids(Vec<u32>),
     Ruids(Vec<u32>),
     Egids(Vec<u32>),
@@ -130,9 +129,11 @@ pub fn parse(args: &[String]) -> Result<Options, Refusal> {
     }
 }
 
-/// Does it show what only the cluster has? Then ps cannot help.
+/// Does it show what only the cluster has? Then ps cannot help. A program may be called `node`.
 pub fn is_of_cluster_only(args: &[String]) -> bool {
-    let names = args.iter().flat_map(|arg| arg.split([',', ' ', '=', ':', '-', '+']));
+    let programs = |at: usize| at > 0 && args[at - 1].ends_with('C');
+    let words = args.iter().enumerate().filter(|(at, _)| !programs(*at));
+    let names = words.flat_map(|(_, arg)| arg.split([',', ' ', '=', ':', '-', '+']));
     names.filter_map(super::column::what).any(is_of_cluster)
 }
 
@@ -346,5 +347,79 @@ impl Options {
     /// Is something said about who is selected, but lists?
     pub fn has_simple(&self) -> bool {
         self.simple.any() || self.lists.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(line: &str) -> Result<Options, Refusal> {
+        let words: Vec<String> = line.split('|').map(str::to_owned).collect();
+        parse(&words)
+    }
+
+    fn heads(line: &str) -> String {
+        let columns = parsed(line).expect(line).columns;
+        columns.into_iter().map(|column| column.head).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn formats_are_those_of_ps() {
+        assert_eq!(heads("-e"), "PID TTY TIME CMD");
+        assert_eq!(heads("-ef"), "UID PID PPID C STIME TTY TIME CMD");
+        assert_eq!(heads("-eF"), "UID PID PPID C SZ RSS PSR STIME TTY TIME CMD");
+        assert_eq!(heads("-el"), "F S UID PID PPID C PRI NI ADDR SZ WCHAN TTY TIME CMD");
+        assert_eq!(heads("-ely"), "S UID PID PPID C PRI NI RSS SZ WCHAN TTY TIME CMD");
+        assert_eq!(heads("-ej"), "PID PGID SID TTY TIME CMD");
+        assert_eq!(heads("aux"), "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND");
+        assert_eq!(heads("-aux"), heads("aux"));
+        assert_eq!(heads("ax"), "PID TTY STAT TIME COMMAND");
+        assert_eq!(heads("axj"), "PPID PID PGID SID TTY TPGID STAT UID TIME COMMAND");
+        assert_eq!(heads("-eo|pid=,user=WHO,args"), " WHO COMMAND");
+        assert_eq!(heads("-eopid,comm="), "PID ");
+        assert_eq!(heads("-e|-O|ppid,ni"), "PID PPID NI S TTY TIME COMMAND");
+    }
+
+    #[test]
+    fn selections_and_orders_are_read() {
+        let options = parsed("-u|root,33|-p|1,2|--ppid=7|--sort=-pcpu,+pid|-N").unwrap();
+        let lists =
+            [Listed::Euids(vec![0, 33]), Listed::Pids(vec![1, 2]), Listed::Parents(vec![7])];
+        assert_eq!(options.lists, lists);
+        assert_eq!(options.sort, [(What::CpuPercent, true), (What::Pid, false)]);
+        assert!(options.negate && !options.all && !options.bsd);
+        let options = parsed("axwwf").unwrap();
+        assert!(options.all && options.bsd);
+        assert_eq!((options.forest, options.wide), (Some(Forest::Lines), 2));
+        let width = parsed("-eo|user:20,pid:3").unwrap().columns;
+        assert_eq!((width[0].width, width[1].width, width[1].pids), (20, 3, false));
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_to_ps() {
+        for beyond in ["-eL", "-eo|pid,bogus", "axe", "-t|pts/1", "--help", "H", "-e|--sort=x"] {
+            assert_eq!(parsed(beyond), Err(Refusal::Beyond), "{beyond}");
+        }
+        for wrong in
+            ["-e|-o|", "-p|x", "-p|1,,2", "-ey", "-q1|-x", "-o|pid|-f", "-u|no-such-user"]
+        {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+        let only = |line: &str| {
+            is_of_cluster_only(&line.split('|').map(str::to_owned).collect::<Vec<_>>())
+        };
+        assert!(only("-eo|pid,node") && only("--sort=-age") && !only("-C|node") && !only("aux"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_read_without_panic(
+            words in proptest::collection::vec("[-a-zA-Z0-9=:,+ é]{0,12}", 0..5),
+        ) {
+            let _ = parse(&words);
+            is_of_cluster_only(&words);
+        }
     }
 }

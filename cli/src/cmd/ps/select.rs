@@ -59,7 +59,6 @@ fn is_on(list: &Listed, p: &ViewProcess) -> bool {
         Listed::Pids(all) => all.contains(&p.pid),
         Listed::Parents(all) => all.contains(&p.ppid),
         Listed::Sessions(all) => all.contains(&p.session),
-        Listed::Groups(all) => all.contains(&p.pgrp),
         Listed::Euids(all) => all.contains(&p.euid),
         Listed::Ruids(all) => all.contains(&p.ruid),
         Listed::Egids(all) => all.contains(&p.egid),
