@@ -209,8 +209,8 @@ fn chosen(app: &mut App, choice: Choice, targets: Vec<Key>) -> Act {
         Choice::Signal(signal) => return Act::Kill(targets, signal),
         Choice::Move(node) => return Act::Migrate(targets, node),
         Choice::Sort(column) => {
-            // The same one again is not meant to turn it round.
-            app.inverted &= app.sorted_by() != column;
+            // The same one again leaves it as it is.
+            app.inverted &= app.sorted_by() == column;
             *(if app.tree { &mut app.tree_sort } else { &mut app.sort }) = column;
             app.arrange(app.follow);
         }

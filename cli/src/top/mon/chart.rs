@@ -12,6 +12,8 @@ use std::time::Instant;
 const SPEED: f64 = 10_000.0;
 /// Columns of the scale, its line included.
 const SCALE: u16 = 9;
+/// Columns of a bar with the space after it, where there is place.
+const WIDEST: u16 = 10;
 /// Eighths of a cell.
 const EIGHTHS: [&str; 8] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇"];
 
@@ -150,7 +152,11 @@ impl Chart {
             Numbers::Wide => (wide, Numbers::Wide),
             Numbers::Vertical => (2, Numbers::Vertical),
             Numbers::Dense => (1, Numbers::Dense),
-            Numbers::Fitting if fits(wide) => (wide, Numbers::Wide),
+            Numbers::Fitting if fits(wide) => {
+                let each = usize::from(width.saturating_sub(SCALE)) / count.max(1);
+                let each = u16::try_from(each).unwrap_or(u16::MAX);
+                (each.min(WIDEST).max(wide), Numbers::Wide)
+            }
             Numbers::Fitting if fits(2) => (2, Numbers::Vertical),
             Numbers::Fitting => (1, Numbers::Dense),
         }
