@@ -22,7 +22,7 @@ use krg_migrate::start::INIT_COMMAND;
 use krg_migrate::{begin, helper, root};
 use krg_rpc::job::{Received, written};
 use krg_rpc::proto::job::{self as wire, FromJob, ToJob, from_job, to_job};
-use krg_sys::process;
+use krg_sys::process::{self, PidFd, Signal};
 use krg_types::mfs;
 pub use numbers::is_taken;
 use reach::Reach;
@@ -54,6 +54,8 @@ const HOLDERS_MAX: usize = 1_024;
 const SCRATCH_TRIES: usize = 100;
 /// The door is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
+/// The mount of a home gives back what was open there within this.
+const UNMOUNT_MAX: Duration = Duration::from_secs(2);
 /// Bytes received at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -292,6 +294,13 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        // What the job had open and locked is given back first: of who is killed its home thinks
+        // that it may come again.
+        if let Ok(Some(mount)) = PidFd::open(self.0.id())
+            && let Ok(true) = mount.signal(Signal::SIGTERM)
+        {
+            let _ = process::wait_readable(mount.as_fd(), UNMOUNT_MAX);
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
