@@ -140,7 +140,8 @@ pub async fn serve(station: Arc<Station>) -> Result<()> {
     }
 }
 
-/// The same text is read as OpenMetrics and as Prometheus' own format: who asks says which he knows.
+/// The same text is read as OpenMetrics and as Prometheus' own format: who asks says which one he
+/// knows.
 fn kind(request: &[u8]) -> &'static str {
     const OPEN: &[u8] = b"application/openmetrics-text";
     let head = request.to_ascii_lowercase();
@@ -179,7 +180,10 @@ async fn answer(mut stream: TcpStream, station: &Station) -> std::io::Result<()>
 mod tests {
     #[test]
     fn the_format_is_named_as_it_is_asked_for() {
-        let of = |accept: &str| super::kind(format!("GET / HTTP/1.1\r\n{accept}\r\n").as_bytes());
+        let of = |accept: &str| {
+            let request = format!("GET / HTTP/1.1\r\n{accept}\r\n");
+            super::kind(request.as_bytes())
+        };
         assert!(of("").starts_with("text/plain"));
         assert!(of("Accept: text/plain;version=0.0.4").starts_with("text/plain"));
         let prometheus = "accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5";

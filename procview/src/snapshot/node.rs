@@ -199,7 +199,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_read_without_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             node(&view([SystemFile::Loadavg, SystemFile::Meminfo, SystemFile::Stat,
                 SystemFile::NetDev].map(|file| (file, bytes.as_slice()))), &KNOWN);
         }
