@@ -92,8 +92,13 @@ fn shows(lab: &Lab, cast: &Cast) {
 
 fn kills(lab: &Lab) {
     let local = lab.background(3, "exec sleep 88003");
-    start(lab, "mtop", 80, 24);
-    screen(lab, "the table", |screen| screen.contains("Command"));
+    start(lab, "mtop", 80, 60);
+    // What was told last may be older than the process: then its shell still has its number.
+    screen(lab, "the sleeper", |screen| {
+        let sleeper = line(screen, gpid(3, local));
+        let shells = screen.lines().filter(|line| line.contains("sleep 88003"));
+        sleeper.is_some_and(|line| line.ends_with(" sleep 88003")) && shells.count() == 1
+    });
     press(lab, "/ \"sleep 88003\" Enter");
     press(lab, "F9");
     screen(lab, "the signals", |screen| screen.contains("15 SIGTERM"));
