@@ -23,7 +23,7 @@ const CLIENTS_MAX: usize = 32;
 #[derive(Debug)]
 pub enum Said {
     /// This; typed bytes come with their credit.
-    Message(to_job::What),
+    Message(Box<to_job::What>),
     /// Typed.
     Typed(Chunk),
     /// Nothing any more.
@@ -177,7 +177,7 @@ async fn read_all(
         while let Some(message) = received.take::<ToJob>().map_err(bad)? {
             let said = match message.what {
                 Some(to_job::What::Input(bytes)) => Said::Typed(credit.take(bytes).await),
-                Some(what) => Said::Message(what),
+                Some(what) => Said::Message(Box::new(what)),
                 None => continue,
             };
             if says.send((id, said)).is_err() {

@@ -493,7 +493,7 @@ impl Holder {
         match said {
             Said::Typed(chunk) => self.inward(TERMINAL, Some(chunk)),
             Said::Gone => self.client_is_gone(id),
-            Said::Message(what) => self.obey(id, what).await,
+            Said::Message(what) => self.obey(id, *what).await,
         }
     }
 

@@ -144,6 +144,11 @@ impl OpenFile {
         lock(&self.owners).insert(owner);
     }
 
+    /// One who has, and has not given it up.
+    pub fn owner_left(&self) -> Option<u64> {
+        lock(&self.owners).iter().next().copied()
+    }
+
     /// Has this owner? It has not any more.
     pub fn unlocked(&self, owner: u64) -> bool {
         lock(&self.owners).remove(&owner)
