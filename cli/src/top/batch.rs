@@ -24,8 +24,8 @@ pub fn run(app: &mut App, delay: Duration, count: Option<u64>, as_json: bool) ->
         // The first look is only what the second one is compared with.
         for n in 0..=count.unwrap_or(u64::MAX - 1) {
             ticks.tick().await;
-            // Old values would make the rates those of another time. Who is slow to tell new ones is
-            // asked again, while those of the others are still young.
+            // Old values would make the rates those of another time. Who is slow to tell new
+            // ones is asked again, while those of the others are still young.
             let max_age = (delay * 3 / 4).min(Duration::from_secs(1));
             let mut again = tokio::time::interval(AGAIN);
             for _ in 0..if n > 0 { AGAIN_MAX } else { 1 } {
@@ -47,12 +47,18 @@ pub fn run(app: &mut App, delay: Duration, count: Option<u64>, as_json: bool) ->
     })
 }
 
+/// Of the nodes' table.
+const HEADING: &str = concat!(
+    "NODE HOSTNAME         STATE    LOAD   CPU%     MEM    OF",
+    "  RECV/s SENT/s  RUN   ALL  AGE\n",
+);
+
 fn as_text(app: &mut App, again: bool) -> String {
     let mut out = String::new();
     if again {
         out.push('\n');
     }
-    out.push_str("NODE HOSTNAME         STATE    LOAD   CPU%     MEM    OF  RECV/s SENT/s  RUN   ALL  AGE\n");
+    out.push_str(HEADING);
     for node in &app.table.nodes {
         out.push_str(&node_line(node));
     }
@@ -132,7 +138,11 @@ fn as_json_line(app: &mut App, delay: Duration) -> String {
     let time = crate::text::now_s();
     let interval_s = delay.as_secs_f64();
     let all = json!({
-        "cluster": app.table.cluster, "time": time, "interval_s": interval_s, "nodes": nodes, "processes": processes,
+        "cluster": app.table.cluster,
+        "time": time,
+        "interval_s": interval_s,
+        "nodes": nodes,
+        "processes": processes,
     });
     format!("{all}\n")
 }
