@@ -40,7 +40,8 @@ pub struct TopArgs {
     #[arg(short, long)]
     pub batch: bool,
     /// End after so many tables
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Print JSON: what is true at the end of one delay
     #[arg(long)]

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+/// Between two questions for the same table, and how many there are at most.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: u32 = 8;
+
 /// Prints `count` tables, or goes on until it is ended: each of what was done in one delay.
 pub fn run(app: &mut App, delay: Duration, count: Option<u64>, as_json: bool) -> Result<u8> {
     daemon::run(async {
@@ -20,9 +24,17 @@ pub fn run(app: &mut App, delay: Duration, count: Option<u64>, as_json: bool) ->
         // The first look is only what the second one is compared with.
         for n in 0..=count.unwrap_or(u64::MAX - 1) {
             ticks.tick().await;
-            // Old values would make the rates those of another time.
-            let look = viewer.snapshot(delay.min(Duration::from_secs(1)) / 10).await?;
-            app.look(Ok(look), Instant::now());
+            // Old values would make the rates those of another time. Who is slow to tell new
+            // ones is asked again, while those of the others are still young.
+            let max_age = (delay * 3 / 4).min(Duration::from_secs(1));
+            let mut again = tokio::time::interval(AGAIN);
+            for _ in 0..if n > 0 { AGAIN_MAX } else { 1 } {
+                again.tick().await;
+                app.look(Ok(viewer.snapshot(max_age).await?), Instant::now());
+                if !app.table.waits {
+                    break;
+                }
+            }
             if n > 0 {
                 // What is printed here may go to a `head` that has seen enough.
                 krg_sys::process::default_sigpipe();
@@ -35,12 +47,18 @@ pub fn run(app: &mut App, delay: Duration, count: Option<u64>, as_json: bool) ->
     })
 }
 
+/// Of the nodes' table.
+const HEADING: &str = concat!(
+    "NODE HOSTNAME         STATE    LOAD   CPU%     MEM    OF",
+    "  RECV/s SENT/s  RUN   ALL  AGE\n",
+);
+
 fn as_text(app: &mut App, again: bool) -> String {
     let mut out = String::new();
     if again {
         out.push('\n');
     }
-    out.push_str("NODE HOSTNAME         STATE    LOAD   CPU%     MEM    OF  RECV/s SENT/s  RUN   ALL  AGE\n");
+    out.push_str(HEADING);
     for node in &app.table.nodes {
         out.push_str(&node_line(node));
     }
@@ -120,7 +138,11 @@ fn as_json_line(app: &mut App, delay: Duration) -> String {
     let time = crate::text::now_s();
     let interval_s = delay.as_secs_f64();
     let all = json!({
-        "cluster": app.table.cluster, "time": time, "interval_s": interval_s, "nodes": nodes, "processes": processes,
+        "cluster": app.table.cluster,
+        "time": time,
+        "interval_s": interval_s,
+        "nodes": nodes,
+        "processes": processes,
     });
     format!("{all}\n")
 }

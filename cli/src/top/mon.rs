@@ -58,7 +58,8 @@ struct Cli {
     #[arg(short = 't')]
     status: bool,
     /// The first node that is shown
-    #[arg(value_name = "NODE", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(value_name = "NODE", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     node: u32,
 }
 

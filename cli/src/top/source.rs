@@ -99,9 +99,8 @@ pub fn keep_asking<E: From<Result<Snapshot>>>(
         // The second look is a rate's: it does not wait for all of a long delay.
         let mut wait = delay.min(Duration::from_secs(1));
         while told.send(viewer.snapshot(delay / 2).await.into()).is_ok() {
-            match tokio::time::timeout(wait, now.recv()).await {
-                Ok(None) => break,
-                Ok(Some(())) | Err(_) => {}
+            if let Ok(None) = tokio::time::timeout(wait, now.recv()).await {
+                break;
             }
             wait = delay;
         }

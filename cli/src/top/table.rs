@@ -125,6 +125,8 @@ pub struct Table {
     pub nodes: Vec<Node>,
     /// In the viewer's order.
     pub processes: Vec<Process>,
+    /// Of a node that answers there was nothing new in the last look.
+    pub waits: bool,
     /// What the rates are measured from: for each node a look, and its processes' ticks then.
     bases: HashMap<u32, Base>,
     ticks: HashMap<Key, u64>,
@@ -145,9 +147,10 @@ impl Table {
         nodes.sort_by_key(|node| node.node);
         let known: HashMap<Key, f64> = self.processes.iter().map(|p| (p.key(), p.cpu)).collect();
         let mut spans: HashMap<u32, Span> = HashMap::new();
-        let mut rows = Vec::with_capacity(nodes.len());
+        let (mut rows, mut waits) = (Vec::with_capacity(nodes.len()), false);
         for view in nodes {
             let (node, span) = self.node(view);
+            waits |= node.health() == Health::Good && span.ms.is_none();
             spans.insert(node.view.node, span);
             rows.push(node);
         }
@@ -179,6 +182,7 @@ impl Table {
                 node.tasks.1 += u32::from(process.state() == 'R');
             }
         }
+        self.waits = waits;
         (self.nodes, self.processes, self.ticks) = (rows, listed, ticks);
     }
 
@@ -346,6 +350,7 @@ pub mod tests {
         (again.nodes[1].age_ms, again.nodes[1].cpu_busy_ticks) = (700, 600);
         table.update(again);
         assert_eq!((table.nodes[0].busy, table.processes[0].cpu), (Some(0.25), 25.0));
+        assert!(table.waits);
         // Too near for a rate: the next one is over both.
         table.update(look(12_050, 155));
         assert_eq!(table.processes[0].cpu, 25.0);
