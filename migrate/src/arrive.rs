@@ -399,8 +399,8 @@ impl<'a> Taker<'a> {
     }
 }
 
-/// What the job has open is looked up once: each part of each name costs a question to its home, and
-/// CRIU would ask them one after the other while it stands still.
+/// What the job has open is looked up once: each part of each name costs a question to its home,
+/// and CRIU would ask them one after the other while it stands still.
 fn look_up(paths: &[String]) {
     for path in paths {
         let path = Path::new(path.trim_start_matches('/'));

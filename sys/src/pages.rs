@@ -20,9 +20,9 @@ pub struct Pages {
 unsafe impl Send for Pages {}
 
 impl Pages {
-    /// So many bytes, rounded up to pages by the kernel. Large pages are not asked for: in a virtual
-    /// machine whose host takes free ones back the first use of them takes two to three times as
-    /// long.
+    /// So many bytes, rounded up to pages by the kernel. Large pages are not asked for: in a
+    /// virtual machine whose host takes free ones back the first use of them takes two to three
+    /// times as long.
     ///
     /// # Errors
     /// Those of mmap(2).
@@ -56,7 +56,7 @@ impl Deref for Pages {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `length` bytes are mapped there as long as `self` is, and were made by the kernel.
+        // SAFETY: `length` bytes are mapped there as long as `self` is, made by the kernel.
         unsafe { std::slice::from_raw_parts(self.at.as_ptr().cast(), self.length) }
     }
 }

@@ -379,8 +379,8 @@ impl Core {
         }
         self.opens.remove(fh.0);
         if let Some(open) = file.remote(self.life()) {
-            // The kernel says nothing of locks that the open file itself had (F_OFD_SETLK): whose is
-            // left now is that.
+            // The kernel says nothing of locks that the open file itself had (F_OFD_SETLK): they
+            // are what is left now.
             let owner = owner.or_else(|| file.owner_left());
             let owner = owner.filter(|owner| self.unlocks(&file, *owner));
             self.tell(Op::Close { open, owner });

@@ -37,8 +37,8 @@ pub trait Sink {
     fn all(&mut self, bytes: u64) -> io::Result<()>;
 }
 
-/// Takes what CRIU makes until it is done, and hands it on; how many bytes it was. What it has begun
-/// when `cut` becomes readable is all that is handed on.
+/// Takes what CRIU makes until it is done, and hands it on; how many bytes it was. What it has
+/// begun when `cut` becomes readable is all that is handed on.
 ///
 /// # Errors
 /// When CRIU does not keep to the protocol, or something was not taken.
