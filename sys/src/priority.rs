@@ -47,8 +47,9 @@ mod tests {
             return;
         }
         let mut child = Command::new("sleep").arg("60").uid(7).spawn().unwrap();
+        let pid = child.id();
         let set = |uid, nice| {
-            set_nice_as(&as_user(uid), child.id(), nice).map_err(|e| e.raw_os_error().unwrap())
+            set_nice_as(&as_user(uid), pid, nice).map_err(|e| e.raw_os_error().unwrap())
         };
         assert_eq!(set(7, 5), Ok(()));
         assert_eq!(nice_of(child.id()), 5);
