@@ -11,8 +11,8 @@ const SHARED_BYTES_MIN: usize = 8;
 /// What a process is on the wire besides its texts, bytes, about.
 const PROC_BYTES: usize = 64;
 
-/// Puts processes behind what the last frame holds, and into further ones as they fill up. `shares`:
-/// the viewer knows what shared texts are.
+/// Puts processes behind what the last frame holds, and into further ones as they fill up.
+/// `shares`: the viewer knows what shared texts are.
 pub fn fill(
     frames: &mut Vec<wire::Frame>,
     procs: impl Iterator<Item = wire::Proc>,

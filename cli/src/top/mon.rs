@@ -248,7 +248,7 @@ pub mod tests {
     #[test]
     fn it_goes_through_the_nodes() {
         let (table, mut chart) = (many(), chart(&Cli::parse_from(["mosmon", "-w", "190"])));
-        let mut after = |chart: &mut Chart, code| {
+        let after = |chart: &mut Chart, code| {
             press(chart, KeyEvent::new(code, KeyModifiers::NONE));
             draw(chart, &table, 80, 24)
         };

@@ -43,7 +43,7 @@ fn processes(seconds: u64) -> Vec<ViewProcess> {
     let mut all: Vec<ViewProcess> = (1..=4).map(init).collect();
     all.push(named(process(1, 2, 10), "/usr/local/lib/krg/krgd\0"));
     let mut burner =
-        named(process(3, 812, seconds * 100), "/opt/ocean/model\0--steps\01000000\0");
+        named(process(3, 812, seconds * 100), "/opt/ocean/model\0--steps\x001000000\0");
     (burner.state, burner.ruid, burner.euid) = (u32::from(b'R'), 0, 0);
     (burner.rss_pages, burner.nice) = (300_000, 5);
     burner.ppid = 3 << 22 | 800;

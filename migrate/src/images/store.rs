@@ -17,7 +17,7 @@ const SMALL_BYTES: usize = 64 << 10;
 /// What fits in the smallest pipe (pipe(7)), bytes.
 const TINY_BYTES: usize = 4_096;
 /// So many at a time: few calls of the kernel, and given back soon.
-const BLOCK_BYTES: NonZeroUsize = NonZeroUsize::new(4 << 20).unwrap();
+const BLOCK_BYTES: NonZeroUsize = NonZeroUsize::MIN.saturating_add((4 << 20) - 1);
 
 /// They.
 #[derive(Default)]

@@ -41,7 +41,7 @@ fn screen(lab: &Lab, what: &str, is: impl Fn(&str) -> bool) -> String {
     })
 }
 
-fn line<'a>(screen: &'a str, pid: u32) -> Option<&'a str> {
+fn line(screen: &str, pid: u32) -> Option<&str> {
     let pid = pid.to_string();
     screen.lines().find(|line| line.split_whitespace().next() == Some(pid.as_str()))
 }
