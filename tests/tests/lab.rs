@@ -186,7 +186,8 @@ fn twenty_labs_with_faults_leave_nothing() {
         let name = lab.name.clone();
         lab.fault("kill", 2);
         lab.fault("cut", 3);
-        lab.sh(1, "krg ps aux").ok();
+        let said = lab.sh(1, "krg ps aux");
+        assert_eq!(said.code, 3, "it says who does not answer, and what was known: {said:?}");
         lab.fault("heal", 2);
         lab.fault("heal", 3);
         assert_eq!(lab.sh(2, "krgadm cluster").code, 0);
