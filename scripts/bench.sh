@@ -6,7 +6,8 @@
 #
 #   bench.sh [SIZE...]    processes on each of the three nodes (default: 334 1667 3334)
 #
-# KRG_BIN names the directory of the programs (default: target/release).
+# KRG_BIN names the directory of the programs (default: target/release), KRG_BENCH the tables that
+# are wanted (default: "view files moving agreement").
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -134,11 +135,18 @@ agreement() {
 [[ $# -gt 0 ]] && sizes=("$@") || sizes=(334 1667 3334)
 printf '\n%s cpus, Linux %s, load average before: %s\n' \
     "$(nproc)" "$(uname -r)" "$(cut -d' ' -f1 /proc/loadavg)"
-start_lxcfs
-for size in "${sizes[@]}"; do
-    [[ $size =~ ^[1-9][0-9]*$ ]] || die "$size is not a number of processes"
-    measure "$size"
+view() {
+    start_lxcfs
+    local size
+    for size in "${sizes[@]}"; do
+        [[ $size =~ ^[1-9][0-9]*$ ]] || die "$size is not a number of processes"
+        measure "$size"
+    done
+}
+
+for table in ${KRG_BENCH:-view files moving agreement}; do
+    case $table in
+        view | files | moving | agreement) "$table" ;;
+        *) die "$table is no table of the bench" ;;
+    esac
 done
-files
-moving
-agreement

@@ -37,8 +37,7 @@ impl Fs {
         let Item::PidFile(Who::Process(pid, start), file) = attr.item else {
             return if attr.kind == Kind::File { link } else { attr };
         };
-        // Who may read an environment only its owner's kernel can say, each time: no modes do.
-        let Some(place) = file.held_place().filter(|_| file != PidFile::Environ) else {
+        let Some(place) = file.held_place() else {
             return if attr.kind == Kind::File { link } else { attr };
         };
         // Told before it is looked at: see `Told::tell`.
@@ -48,6 +47,9 @@ impl Fs {
             process.told.tell(place, self.now_ms());
         }
         match self.find_held(pid, |s| start_bits(s) == start, place, None) {
+            // Which users may read an environment of theirs no mode can say (its groups and its
+            // capabilities count too): its kernel is asked each time. Of root's only root may.
+            Some(found) if file == PidFile::Environ && found.process.uid != 0 => link,
             Some(found) => {
                 let item = Item::Held(pid, held_start(start), place, found.version);
                 let size = found.text.len() as u64;
