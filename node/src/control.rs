@@ -11,12 +11,12 @@ mod status;
 mod tokens;
 
 use crate::life::{Station, Turn};
+use crate::local_caller::root_only;
 use crate::mounts::Kind;
 use krg_meta::MetaError;
 use krg_meta::command::{Command, Reply};
 use krg_rpc::proto::control as wire;
 use krg_rpc::proto::control::control_server::Control;
-use krg_rpc::tonic::transport::server::UdsConnectInfo;
 use krg_rpc::tonic::{self, Request, Response, Status, Streaming};
 use krg_types::limits::PROTOCOL_VERSION;
 use krg_types::mfs::Patience;
@@ -44,15 +44,6 @@ fn check_version(version: u32) -> Result<(), Status> {
         false => Err(Status::failed_precondition(format!(
             "krg of another version: it speaks {version}, krgd {PROTOCOL_VERSION}"
         ))),
-    }
-}
-
-/// Only root may go on from here.
-fn root_only<T>(request: &Request<T>) -> Result<(), Status> {
-    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match peer.map(|cred| cred.uid()) {
-        Some(0) => Ok(()),
-        _ => Err(Status::permission_denied("only root may do this: try sudo")),
     }
 }
 

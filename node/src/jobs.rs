@@ -8,6 +8,7 @@ pub mod keeper;
 mod later;
 mod numbers;
 mod reach;
+mod said;
 pub mod service;
 
 use crate::config::Config;

@@ -9,6 +9,7 @@ mod kerrighed;
 mod life;
 mod live_mount;
 mod load;
+mod local_caller;
 mod local_proc;
 mod member_feed;
 mod metrics;

@@ -2,12 +2,12 @@
 //! the process that serves the usual view. Anybody may ask; what he is told depends on who he is.
 
 use crate::config::Config;
+use crate::local_caller::caller;
 use anyhow::{Context, Result};
 use krg_procview::fs::{Fs, Snapshot};
 use krg_rpc::pool;
 use krg_rpc::proto::view::view_server::{View, ViewServer};
 use krg_rpc::proto::view::{SnapshotPart, SnapshotRequest};
-use krg_rpc::tonic::transport::server::UdsConnectInfo;
 use krg_rpc::tonic::{self, Request, Response, Status};
 use krg_sys::caller::Asker;
 use krg_types::limits::{PROTOCOL_VERSION, VIEW_SNAPSHOTS_MAX};
@@ -95,8 +95,7 @@ impl View for Door {
         &self,
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        let peer = peer.ok_or_else(|| Status::permission_denied("the caller is not known"))?;
+        let peer = caller(&request)?;
         let tid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         let asker = Asker { uid: peer.uid(), gid: peer.gid(), tid };
         let asked = request.into_inner();

@@ -3,6 +3,7 @@
 use super::{change, follow, wire as words};
 use crate::jobs::{self, find::Found};
 use crate::life::Station;
+use crate::local_caller::{caller, root_only, same_version};
 use krg_rpc::peers::Peers;
 use krg_rpc::proto::capability as wire;
 use krg_rpc::proto::capability::capabilities_client::CapabilitiesClient;
@@ -11,12 +12,10 @@ use krg_rpc::proto::capability::capability_commands_server::{
     CapabilityCommands, CapabilityCommandsServer,
 };
 use krg_rpc::status::{check_caller, why};
-use krg_rpc::tonic::transport::server::UdsConnectInfo;
 use krg_rpc::tonic::{self, Request, Response, Status, Streaming};
 use krg_sys::process;
 use krg_types::NodeId;
 use krg_types::limits::{MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
-use krg_types::version::understood;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -93,12 +92,9 @@ impl CapabilityCommands for Service {
         &self,
         ask: Request<wire::CapsetRequest>,
     ) -> Result<Response<wire::Reply>, Status> {
-        let peer = ask.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        let peer = peer.ok_or_else(|| Status::permission_denied("the caller is not known"))?;
+        let peer = caller(&ask)?;
         let ask = ask.into_inner();
-        if !understood(ask.version) {
-            return Err(Status::failed_precondition("krg is of another version than krgd"));
-        }
+        same_version(ask.version)?;
         let order = wire::Order {
             version: PROTOCOL_VERSION,
             cluster: self.0.members.cluster().to_string(),
@@ -127,10 +123,7 @@ impl CapabilityCommands for Service {
         &self,
         ask: Request<Streaming<wire::Known>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        let peer = ask.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        if peer.is_none_or(|peer| peer.uid() != 0) {
-            return Err(Status::permission_denied("only root may do this: try sudo"));
-        }
+        root_only(&ask)?;
         let said = follow::follow(self.0.clone(), ask.into_inner());
         Ok(Response::new(ReceiverStream::new(said)))
     }

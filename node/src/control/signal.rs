@@ -4,6 +4,7 @@ use super::Answer;
 use crate::jobs::find::Found;
 use crate::jobs::service::Service;
 use crate::life::Station;
+use crate::local_caller;
 use crate::orders;
 use krg_rpc::peers::Peers;
 use krg_rpc::proto::control as wire;
@@ -11,7 +12,6 @@ use krg_rpc::proto::order;
 use krg_rpc::proto::order::orders_client::OrdersClient;
 use krg_rpc::status::RpcError;
 use krg_rpc::tonic::transport::Channel;
-use krg_rpc::tonic::transport::server::UdsConnectInfo;
 use krg_rpc::tonic::{Request, Response, Status};
 use krg_sys::cred::Caller;
 use krg_types::NodeId;
@@ -86,8 +86,7 @@ pub async fn renice(
 
 /// Who asks, and what.
 fn asked<T>(request: Request<T>) -> Result<(Caller, T), Status> {
-    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    let peer = peer.ok_or_else(|| Status::permission_denied("the caller is not known"))?;
+    let peer = local_caller::caller(&request)?;
     let caller = Caller { uid: peer.uid(), gid: peer.gid(), groups: Vec::new() };
     Ok((caller, request.into_inner()))
 }

@@ -3,9 +3,11 @@
 
 use super::find::Found;
 use super::numbers::{self, Numbers};
-use super::service::{Answers, MESSAGES, Service, rand_word, refused};
+use super::said::{self, Said};
+use super::service::{Answers, Held, MESSAGES, Service, rand_word, refused};
 use super::{COMMAND, holder};
 use crate::life::Station;
+use crate::local_caller::{caller, same_version};
 use anyhow::Result;
 use krg_migrate::checkpoint::restart::Again;
 use krg_migrate::checkpoint::shelf::{Shelf, USUAL};
@@ -17,12 +19,8 @@ use krg_rpc::proto::job::save_request::What;
 use krg_rpc::proto::job::saves_client::SavesClient;
 use krg_rpc::proto::job::saves_server::SavesServer;
 use krg_rpc::proto::job::{FromJob, SaveOrder, SaveRequest, ToJob, from_job, to_job};
-use krg_rpc::status::why;
-use krg_rpc::tonic::transport::server::UdsConnectInfo;
 use krg_rpc::tonic::{self, Request, Response, Status};
 use krg_sys::fd_passing;
-use krg_sys::ns;
-use krg_types::version::understood;
 use krg_types::{GlobalPid, NodeId};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -34,7 +32,6 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
 
 /// A node looks through what is saved there within this.
 const LOOK_MAX: Duration = Duration::from_secs(2);
@@ -90,48 +87,17 @@ fn may_choose(dir: &str, uid: u32) -> Result<(), Status> {
     }
 }
 
-fn forward(mut said: mpsc::Receiver<from_job::What>) -> mpsc::Receiver<Result<FromJob, Status>> {
-    let (say, told) = mpsc::channel(MESSAGES);
-    tokio::spawn(async move {
-        while let Some(what) = said.recv().await {
-            if say.send(Ok(FromJob { what: Some(what) })).await.is_err() {
-                return;
-            }
-        }
-    });
-    told
-}
-
 impl Service {
     /// To the node that can do it.
-    async fn hand(
-        &self,
-        node: NodeId,
-        order: SaveOrder,
-    ) -> Result<mpsc::Receiver<from_job::What>, Status> {
+    async fn hand(&self, node: NodeId, order: SaveOrder) -> Result<Said, Status> {
         if node == self.own() {
             return self.save(order).await;
         }
         let channel = self.peer(node)?.channel;
-        let mut told = SavesClient::new(channel).order(order).await?.into_inner();
-        let (say, said) = mpsc::channel(MESSAGES);
-        tokio::spawn(async move {
-            loop {
-                let what = match told.message().await {
-                    Ok(Some(reply)) => reply.said.and_then(|said| said.what),
-                    Ok(None) => return,
-                    Err(status) => Some(refused(&why(&status))),
-                };
-                let Some(what) = what else { return };
-                if say.send(what).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(said)
+        Ok(said::there(SavesClient::new(channel).order(order).await?.into_inner()))
     }
 
-    async fn save(&self, order: SaveOrder) -> Result<mpsc::Receiver<from_job::What>, Status> {
+    async fn save(&self, order: SaveOrder) -> Result<Said, Status> {
         let ask = order.ask.clone().unwrap_or_default();
         let ask = match ask.what {
             Some(What::Restart(restart)) => {
@@ -145,34 +111,15 @@ impl Service {
             Some(What::Freeze(freeze)) => to_job::What::Freeze(freeze),
             None => return Err(Status::invalid_argument("nothing is asked for")),
         };
-        let none = || match order.pid {
-            0 => Status::not_found(format!("there is no job {}", order.job)),
-            pid if ns::id(pid, "pid").is_err() => {
-                Status::not_found(format!("there is no process {pid} on node {}", self.own()))
+        let none = "is not part of a checkpointable application: only what was started with \
+                    `krg run` is";
+        let (job, mut talk) = match self.held(order.pid, order.job, order.uid, none).await? {
+            Held::Here(talk, info) => (info.id, talk),
+            Held::At(node, job, _) => {
+                let order = SaveOrder { pid: 0, job, ..order };
+                return Box::pin(self.hand(node, order)).await;
             }
-            pid => Status::failed_precondition(format!(
-                "process {pid} of node {} is not part of a checkpointable application: only what \
-                 was started with `krg run` is",
-                self.own()
-            )),
         };
-        let job = self.find(order.pid, order.job).ok_or_else(none)?.id;
-        let mut talk = self.talk(job).await.ok_or_else(none)?;
-        let info = talk.about().await;
-        let info = info.ok_or_else(|| Status::unavailable("its holder does not answer"))?;
-        if order.uid != 0 && order.uid != info.uid {
-            return Err(Status::permission_denied(format!("job {job} is another user's")));
-        }
-        if info.node != self.own().get() {
-            // It may have gone on since its home was told.
-            let holder = self.holder_of(job).await.unwrap_or(info.node);
-            let node = NodeId::new(holder).ok_or_else(none)?;
-            if node == self.own() {
-                return Err(Status::unavailable(format!("job {job} is on its way")));
-            }
-            let order = SaveOrder { pid: 0, job, ..order };
-            return Box::pin(self.hand(node, order)).await;
-        }
         if let to_job::What::Save(_) = &ask {
             let number = if order.job == 0 { job } else { order.job };
             crate::caps::application(&self.station, job, order.pid, number)?;
@@ -297,17 +244,7 @@ impl wire::saves_server::Saves for Service {
         let order = ask.into_inner();
         let version = order.ask.as_ref().map_or(0, |ask| ask.version);
         self.check(version, &order.cluster)?;
-        let mut told = self.save(order).await?;
-        let (say, said) = mpsc::channel(MESSAGES);
-        tokio::spawn(async move {
-            while let Some(what) = told.recv().await {
-                let reply = wire::OrderReply { said: Some(FromJob { what: Some(what) }) };
-                if say.send(Ok(reply)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
+        Ok(said::to_node(self.save(order).await?))
     }
 
     async fn versions(
@@ -321,18 +258,6 @@ impl wire::saves_server::Saves for Service {
     }
 }
 
-fn caller<T>(ask: &Request<T>) -> Result<u32, Status> {
-    let peer = ask.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    Ok(peer.ok_or_else(|| Status::permission_denied("the caller is not known"))?.uid())
-}
-
-fn same_version(version: u32) -> Result<(), Status> {
-    match understood(version) {
-        true => Ok(()),
-        false => Err(Status::failed_precondition("krg is of another version than krgd")),
-    }
-}
-
 #[tonic::async_trait]
 impl wire::checkpoints_server::Checkpoints for Service {
     type OrderStream = Answers<FromJob>;
@@ -341,21 +266,14 @@ impl wire::checkpoints_server::Checkpoints for Service {
         &self,
         ask: Request<SaveRequest>,
     ) -> Result<Response<Self::OrderStream>, Status> {
-        let uid = caller(&ask)?;
+        let uid = caller(&ask)?.uid();
         let mut ask = ask.into_inner();
         same_version(ask.version)?;
         let (node, pid, job) = match &ask.what {
             Some(What::Restart(restart)) => (home_of(restart.app, self.own()), 0, 0),
             _ => {
-                let Found { node, pid, job } = self.locate(ask.pid).await?;
-                if pid == 0 && job != ask.pid {
-                    let number = ask.pid;
-                    let why =
-                        format!("there is no process {number}, though job {job} may have one");
-                    return Err(Status::not_found(why));
-                }
-                // Its process may end while its job goes on: then the job is meant.
-                if job > 0 { (node, 0, job) } else { (node, pid, 0) }
+                let Found { node, pid, job } = self.locate(ask.pid).await?.named(ask.pid)?;
+                (node, pid, job)
             }
         };
         if let Some(What::Save(save)) = &mut ask.what {
@@ -363,15 +281,14 @@ impl wire::checkpoints_server::Checkpoints for Service {
         }
         let cluster = self.cluster_name();
         let order = SaveOrder { cluster, ask: Some(ask), pid, job, uid };
-        let told = forward(self.hand(node, order).await?);
-        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+        Ok(said::to_command(self.hand(node, order).await?))
     }
 
     async fn versions(
         &self,
         ask: Request<wire::VersionsRequest>,
     ) -> Result<Response<wire::VersionsReply>, Status> {
-        let uid = caller(&ask)?;
+        let uid = caller(&ask)?.uid();
         let ask = ask.into_inner();
         same_version(ask.version)?;
         let own = self.own();

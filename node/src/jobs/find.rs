@@ -32,6 +32,22 @@ pub struct Found {
     pub job: u32,
 }
 
+impl Found {
+    /// What is asked for, of whom a user meant with this number. A process may end while its job
+    /// goes on: then the job is meant.
+    ///
+    /// # Errors
+    /// NOT_FOUND where no process of the job has it.
+    pub(super) fn named(self, number: u32) -> Result<Found, Status> {
+        let Found { pid, job, .. } = self;
+        if pid == 0 && job != number {
+            let why = format!("there is no process {number}, though job {job} may have one");
+            return Err(Status::not_found(why));
+        }
+        Ok(Found { pid: if job > 0 { 0 } else { pid }, ..self })
+    }
+}
+
 impl Service {
     /// The job of which a process of this node is, or whose this number is.
     pub(super) fn find(&self, pid: u32, number: u32) -> Option<About> {

@@ -1,9 +1,11 @@
 //! What other nodes, and the commands of this one, ask of jobs: it is handed on to their holders.
 
 use super::find::Found;
+use super::said::{self, Said};
 use super::{GUEST, Scratch, holder, keeper, later};
 use crate::caps;
 use crate::life::Station;
+use crate::local_caller::{caller, same_version};
 use krg_migrate::cluster::{Record, key};
 use krg_migrate::facts;
 use krg_migrate::job::Job;
@@ -15,12 +17,10 @@ use krg_rpc::proto::job::jobs_server::JobsServer;
 use krg_rpc::proto::job::moves_client::MovesClient;
 use krg_rpc::proto::job::moves_server::MovesServer;
 use krg_rpc::proto::job::{FromJob, ToJob, from_job, to_job};
-use krg_rpc::status::{check_caller, why};
-use krg_rpc::tonic::transport::server::UdsConnectInfo;
+use krg_rpc::status::check_caller;
 use krg_rpc::tonic::{self, Request, Response, Status, Streaming};
 use krg_sys::ns;
 use krg_types::limits::{JOB_MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
-use krg_types::version::understood;
 use krg_types::{Capability, NodeId};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -83,6 +83,14 @@ pub(super) struct Talk {
     stream: UnixStream,
     received: Received,
     buf: Vec<u8>,
+}
+
+/// Where a job is that was asked for.
+pub(super) enum Held {
+    /// Here: with its holder, and what that says of it.
+    Here(Talk, Box<wire::JobInfo>),
+    /// On this node, under this number; the last is its home.
+    At(NodeId, u32, u32),
 }
 
 impl Talk {
@@ -177,31 +185,12 @@ impl Service {
     }
 
     /// To the node that can do it: `None` when that is this one.
-    async fn give(
-        &self,
-        node: NodeId,
-        order: wire::MoveOrder,
-    ) -> Result<mpsc::Receiver<from_job::What>, Status> {
+    async fn give(&self, node: NodeId, order: wire::MoveOrder) -> Result<Said, Status> {
         if node == self.own() {
             return self.obey(order).await;
         }
         let Peer { channel, .. } = self.peer(node)?;
-        let mut told = MovesClient::new(channel).order(order).await?.into_inner();
-        let (say, said) = mpsc::channel(MESSAGES);
-        tokio::spawn(async move {
-            loop {
-                let what = match told.message().await {
-                    Ok(Some(reply)) => reply.said.and_then(|said| said.what),
-                    Ok(None) => return,
-                    Err(status) => Some(refused(&why(&status))),
-                };
-                let Some(what) = what else { return };
-                if say.send(what).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(said)
+        Ok(said::there(MovesClient::new(channel).order(order).await?.into_inner()))
     }
 
     /// Is it agreed that jobs of other nodes do not come here?
@@ -237,39 +226,55 @@ impl Service {
         caps::allowed(&self.station, job, order.pid, number, capability).await
     }
 
-    /// By whoever holds the job, here or where it is.
-    pub(super) async fn obey(
+    /// The job that an order names, for who may ask this of it. `none` is what is said of a process
+    /// that is of no job.
+    pub(super) async fn held(
         &self,
-        order: wire::MoveOrder,
-    ) -> Result<mpsc::Receiver<from_job::What>, Status> {
-        let none = || match order.pid {
-            0 => Status::not_found(format!("there is no job {}", order.job)),
+        pid: u32,
+        number: u32,
+        uid: u32,
+        none: &str,
+    ) -> Result<Held, Status> {
+        let own = self.own();
+        let none = || match pid {
+            0 => Status::not_found(format!("there is no job {number}")),
             pid if ns::id(pid, "pid").is_err() => {
-                Status::not_found(format!("there is no process {pid} on node {}", self.own()))
+                Status::not_found(format!("there is no process {pid} on node {own}"))
             }
-            pid => Status::failed_precondition(format!(
-                "process {pid} of node {} is of no job: only what was started with `krg run` moves",
-                self.own()
-            )),
+            pid => Status::failed_precondition(format!("process {pid} of node {own} {none}")),
         };
-        let job = self.find(order.pid, order.job).ok_or_else(none)?.id;
+        let job = self.find(pid, number).ok_or_else(none)?.id;
         let mut talk = self.talk(job).await.ok_or_else(none)?;
         let info = talk.about().await;
         let info = info.ok_or_else(|| Status::unavailable("its holder does not answer"))?;
-        if order.uid != 0 && order.uid != info.uid {
+        if uid != 0 && uid != info.uid {
             return Err(Status::permission_denied(format!("job {job} is another user's")));
         }
-        let to = if order.to == 0 { info.home } else { order.to };
-        if info.node != self.own().get() {
-            // It may have gone on since its home was told.
-            let holder = self.holder_of(job).await.unwrap_or(info.node);
-            let node = NodeId::new(holder).ok_or_else(none)?;
-            if node == self.own() {
-                return Err(Status::unavailable(format!("job {job} is on its way")));
-            }
-            let order = wire::MoveOrder { pid: 0, job, to, ..order };
-            return Box::pin(self.give(node, order)).await;
+        if info.node == own.get() {
+            return Ok(Held::Here(talk, Box::new(info)));
         }
+        // It may have gone on since its home was told.
+        let holder = self.holder_of(job).await.unwrap_or(info.node);
+        let node = NodeId::new(holder).ok_or_else(none)?;
+        if node == own {
+            return Err(Status::unavailable(format!("job {job} is on its way")));
+        }
+        Ok(Held::At(node, job, info.home))
+    }
+
+    /// By whoever holds the job, here or where it is.
+    pub(super) async fn obey(&self, order: wire::MoveOrder) -> Result<Said, Status> {
+        let none = "is of no job: only what was started with `krg run` moves";
+        let (info, mut talk) = match self.held(order.pid, order.job, order.uid, none).await? {
+            Held::Here(talk, info) => (info, talk),
+            Held::At(node, job, home) => {
+                let to = if order.to == 0 { home } else { order.to };
+                let order = wire::MoveOrder { pid: 0, job, to, ..order };
+                return Box::pin(self.give(node, order)).await;
+            }
+        };
+        let job = info.id;
+        let to = if order.to == 0 { info.home } else { order.to };
         if !order.only_where {
             self.allowed(job, &order, Capability::CanMigrate).await?;
         }
@@ -429,17 +434,7 @@ impl wire::moves_server::Moves for Service {
     ) -> Result<Response<Self::OrderStream>, Status> {
         let order = ask.into_inner();
         self.check(order.version, &order.cluster)?;
-        let mut told = self.obey(order).await?;
-        let (say, said) = mpsc::channel(MESSAGES);
-        tokio::spawn(async move {
-            while let Some(what) = told.recv().await {
-                let reply = wire::OrderReply { said: Some(FromJob { what: Some(what) }) };
-                if say.send(Ok(reply)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
+        Ok(said::to_node(self.obey(order).await?))
     }
 
     async fn list(
@@ -484,28 +479,19 @@ impl wire::jobs_server::Jobs for Service {
         &self,
         ask: Request<wire::MigrateRequest>,
     ) -> Result<Response<Self::MigrateStream>, Status> {
-        let peer = ask.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        let peer = peer.ok_or_else(|| Status::permission_denied("the caller is not known"))?;
+        let peer = caller(&ask)?;
         let ask = ask.into_inner();
-        if !understood(ask.version) {
-            return Err(Status::failed_precondition("krg is of another version than krgd"));
-        }
+        same_version(ask.version)?;
         let uid = ask.uid.unwrap_or(peer.uid());
         if uid != peer.uid() && peer.uid() != 0 {
             return Err(Status::permission_denied("only root may move jobs as somebody else"));
         }
-        let caller = peer.pid().and_then(|pid| self.find(u32::try_from(pid).ok()?, 0));
-        let Found { node, pid, job } = match (ask.pid, &caller) {
+        let own = peer.pid().and_then(|pid| self.find(u32::try_from(pid).ok()?, 0));
+        let Found { node, pid, job } = match (ask.pid, &own) {
             (0, Some(own)) => Found { node: self.own(), pid: 0, job: own.id },
             (0, None) => return Err(later::of_none()),
-            _ => self.locate(ask.pid).await?,
+            _ => self.locate(ask.pid).await?.named(ask.pid)?,
         };
-        if ask.pid > 0 && pid == 0 && job != ask.pid {
-            let why = format!("there is no process {}, though job {job} may have one", ask.pid);
-            return Err(Status::not_found(why));
-        }
-        // Its process may end while its job goes on: then the job is meant.
-        let (pid, job) = if job > 0 { (0, job) } else { (pid, 0) };
         let trace = format!("{:08x}", rand_word());
         let order = wire::MoveOrder {
             version: PROTOCOL_VERSION,
@@ -519,28 +505,17 @@ impl wire::jobs_server::Jobs for Service {
             uid,
             trace,
         };
-        if let Some(own) = caller.filter(|own| node == self.own() && self.is_of(&order, own.id)) {
+        if let Some(own) = own.filter(|own| node == self.own() && self.is_of(&order, own.id)) {
             return self.later(wire::MoveOrder { pid: 0, job: own.id, ..order }).await;
         }
-        let mut told = self.give(node, order).await?;
-        let (say, said) = mpsc::channel(MESSAGES);
-        tokio::spawn(async move {
-            while let Some(what) = told.recv().await {
-                if say.send(Ok(FromJob { what: Some(what) })).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
+        Ok(said::to_command(self.give(node, order).await?))
     }
 
     async fn everywhere(
         &self,
         ask: Request<wire::EverywhereRequest>,
     ) -> Result<Response<wire::ListReply>, Status> {
-        if !understood(ask.get_ref().version) {
-            return Err(Status::failed_precondition("krg is of another version than krgd"));
-        }
+        same_version(ask.get_ref().version)?;
         let own = self.own();
         let cluster = self.station.members.cluster().to_string();
         let ask = wire::ListRequest { version: PROTOCOL_VERSION, cluster };
