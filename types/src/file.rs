@@ -206,16 +206,11 @@ impl PidFile {
         PidFile::Cgroup,
     ];
 
-    /// The texts that a view may answer from memory, in the order of their number.
-    pub const HELD: [PidFile; 7] = [
-        PidFile::Stat,
-        PidFile::Status,
-        PidFile::Statm,
-        PidFile::Cmdline,
-        PidFile::Environ,
-        PidFile::Cgroup,
-        PidFile::Comm,
-    ];
+    /// The texts that a view may answer from memory: those, and one that is made of the first.
+    pub const HELD: [PidFile; 7] = {
+        let [stat, status, statm, cmdline, environ, cgroup] = PidFile::SAMPLED;
+        [stat, status, statm, cmdline, environ, cgroup, PidFile::Comm]
+    };
 
     /// Its place in `HELD`.
     pub fn held_place(self) -> Option<u8> {

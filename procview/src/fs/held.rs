@@ -33,30 +33,30 @@ impl Fs {
     /// What such a mount shows in the place of `attr`; with it the kernel is told what a text
     /// says now, and will be told when that changes.
     pub fn held(&self, attr: Attr) -> Attr {
-        let link = attr.as_link();
-        let Item::PidFile(Who::Process(pid, start), file) = attr.item else {
-            return if attr.kind == Kind::File { link } else { attr };
-        };
-        let Some(place) = file.held_place() else {
-            return if attr.kind == Kind::File { link } else { attr };
-        };
-        // Told before it is looked at: see `Told::tell`.
-        if let Some(view) = self.gather.view(pid.node())
-            && let Some(process) = view.procs.get(&pid.local())
-        {
-            process.told.tell(place, self.now_ms());
-        }
+        let asked = if attr.kind == Kind::File { attr.as_link() } else { attr };
+        let Item::PidFile(Who::Process(pid, start), file) = attr.item else { return asked };
+        let Some(place) = file.held_place() else { return asked };
+        self.about_to_tell(pid, place);
         match self.find_held(pid, |s| start_bits(s) == start, place, None) {
             // Which users may read an environment of theirs no mode can say (its groups and its
             // capabilities count too): its kernel is asked each time. Of root's only root may.
-            Some(found) if file == PidFile::Environ && found.process.uid != 0 => link,
+            Some(found) if file == PidFile::Environ && found.process.uid != 0 => asked,
             Some(found) => {
                 let item = Item::Held(pid, held_start(start), place, found.version);
                 let size = found.text.len() as u64;
                 let (uid, gid) = (found.process.uid, found.process.gid);
                 Attr { item, size, uid, gid, ..attr }
             }
-            None => link,
+            None => asked,
+        }
+    }
+
+    /// The kernel hears of a text. To be called before it is looked at: see `Told::tell`.
+    fn about_to_tell(&self, pid: GlobalPid, place: u8) {
+        if let Some(view) = self.gather.view(pid.node())
+            && let Some(process) = view.procs.get(&pid.local())
+        {
+            process.told.tell(place, self.now_ms());
         }
     }
 
@@ -83,11 +83,7 @@ impl Fs {
         (pid, start, place, version): (GlobalPid, u32, u8, u8),
     ) -> Result<(Vec<u8>, bool), ViewError> {
         let is = |ticks: u64| held_start(start_bits(ticks)) == start;
-        if let Some(view) = self.gather.view(pid.node())
-            && let Some(process) = view.procs.get(&pid.local())
-        {
-            process.told.tell(place, self.now_ms());
-        }
+        self.about_to_tell(pid, place);
         let last = self.find_held(pid, is, place, None).ok_or(ViewError::NoProcess)?;
         if last.version == version {
             return Ok((last.text, false));
