@@ -1,13 +1,22 @@
 //! The command line of `krg`.
 
-/// Examples, and the exit codes that most commands have.
+/// The exit codes that most commands have.
+macro_rules! exit_codes {
+    () => {
+        "\
+Exit codes:
+  0  done
+  1  it failed: the reason is on standard error
+  2  the command line is wrong
+"
+    };
+}
+pub(crate) use exit_codes;
+
+/// Examples, and those.
 macro_rules! examples {
     ($text:literal) => {
-        concat!(
-            $text,
-            "\nExit codes:\n  0  done\n  1  it failed: the reason is on standard error\n",
-            "  2  the command line is wrong\n"
-        )
+        concat!($text, "\n", exit_codes!())
     };
 }
 

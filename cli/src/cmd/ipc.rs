@@ -3,6 +3,7 @@
 
 mod format;
 
+use crate::args::exit_codes;
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, CommandFactory, Parser};
 use format::{Content, HEADER_BYTES, MESSAGES_MAX, Object};
@@ -18,16 +19,9 @@ const CONTENT_BYTES_MAX: u64 = 256 << 20;
 /// Shared memory is copied in pieces of this.
 const PIECE_BYTES: usize = 1 << 20;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  it failed: the reason is on standard error
-  2  the command line is wrong
-";
-
 /// Writes an object of System V to a file that is not there yet (Kerrighed).
 #[derive(Parser)]
-#[command(name = "ipccheckpoint", version, after_help = EXIT_CODES)]
+#[command(name = "ipccheckpoint", version, after_help = exit_codes!())]
 #[command(group = ArgGroup::new("kind").args(["queue", "semaphores", "memory"]).required(true))]
 struct IpcCheckpoint {
     #[command(flatten)]
@@ -42,7 +36,7 @@ struct IpcCheckpoint {
 
 /// Makes an object of System V from a file (Kerrighed).
 #[derive(Parser)]
-#[command(name = "ipcrestart", version, after_help = EXIT_CODES)]
+#[command(name = "ipcrestart", version, after_help = exit_codes!())]
 #[command(group = ArgGroup::new("kind").args(["queue", "semaphores", "memory"]).required(true))]
 struct IpcRestart {
     #[command(flatten)]

@@ -4,6 +4,7 @@
 use super::checkpoint::{Refusal, begin, begin_and_stay, order};
 use super::kill::number as signal_number;
 use crate::args::RunArgs;
+use crate::args::exit_codes;
 use crate::text;
 use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser};
@@ -22,16 +23,9 @@ pub const E_CR_TASKDEAD: i32 = 1002;
 /// Of what was saved, and is not what was written.
 pub const E_CR_BADDATA: i32 = 1003;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  it failed: the reason is on standard error
-  2  the command line is wrong
-";
-
 /// Starts a program that can be saved (Kerrighed).
 #[derive(Parser)]
-#[command(name = "krgcr-run", version, disable_version_flag = true, after_help = EXIT_CODES)]
+#[command(name = "krgcr-run", version, disable_version_flag = true, after_help = exit_codes!())]
 struct KrgcrRun {
     /// Do not wait for it
     #[arg(short, long)]
@@ -53,7 +47,7 @@ struct KrgcrRun {
 
 /// Saves an application (Kerrighed).
 #[derive(Parser)]
-#[command(name = "checkpoint", version, disable_version_flag = true, after_help = EXIT_CODES)]
+#[command(name = "checkpoint", version, disable_version_flag = true, after_help = exit_codes!())]
 struct Checkpoint {
     /// Only have it stand still
     #[arg(short, long, conflicts_with_all = ["unfreeze", "ckpt_only", "kill"])]
@@ -94,7 +88,7 @@ struct Checkpoint {
 
 /// Begins an application again that was saved (Kerrighed).
 #[derive(Parser)]
-#[command(name = "restart", version, disable_version_flag = true, after_help = EXIT_CODES)]
+#[command(name = "restart", version, disable_version_flag = true, after_help = exit_codes!())]
 struct OldRestart {
     /// It does not run before `checkpoint -u`
     #[arg(short = 'U', long)]
