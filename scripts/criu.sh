@@ -18,19 +18,8 @@ readonly BUILD_PACKAGES=(gcc libc6-dev make xz-utils pkg-config protobuf-compile
     libbsd-dev libaio-dev libgnutls28-dev libnftables-dev uuid-dev libdrm-dev python3)
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
-say() { printf 'setup: %s\n' "$*"; }
-die() {
-    printf 'setup: %s\n' "$*" >&2
-    exit 1
-}
-
-as_root() {
-    if [[ $EUID -eq 0 ]]; then
-        "$@"
-    else
-        sudo -- "$@"
-    fi
-}
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 # Is this a CRIU that will do? `is_new_enough FILE`
 is_new_enough() {

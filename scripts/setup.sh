@@ -22,20 +22,8 @@ readonly EXTRA_PACKAGES=(btop)
 readonly TEST_CRATES=(pjdfstest@0.2.2 fsx@0.3.2)
 readonly POLICY=/usr/sbin/policy-rc.d
 
-say() { printf 'setup: %s\n' "$*"; }
-die() {
-    printf 'setup: %s\n' "$*" >&2
-    exit 1
-}
-
-# The files under /etc and /usr/sbin need root: `as_root CMD...`.
-as_root() {
-    if [[ $EUID -eq 0 ]]; then
-        "$@"
-    else
-        sudo -- "$@"
-    fi
-}
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 require_debian() {
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -21,8 +21,8 @@ const AS_USER: &str = "setpriv --reuid=1000 --regid=1000 --clear-groups";
 const PROBE: &str = include_str!("jobs/probe.py");
 const MOVES: &str = include_str!("jobs/moves.py");
 const OBSTACLES: &str = include_str!("jobs/obstacles.py");
-const TERMINAL: &str = include_str!("jobs/terminal.py");
-const HOP: &str = include_str!("jobs/hop.py");
+const TERMINAL: &str = concat!(include_str!("jobs/screen.py"), include_str!("jobs/terminal.py"));
+const HOP: &str = concat!(include_str!("jobs/screen.py"), include_str!("jobs/hop.py"));
 /// Writes each number once, and what it has written last stays known to it alone: a second copy, or
 /// one that went on from before, would write one again, or leave one out.
 const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n >> /var/tmp/count; echo $n; \
@@ -375,7 +375,7 @@ fn a_job_asks_for_its_own_move(lab: &Lab) {
     let refused = quick(lab, 1, "krg migrate self 2");
     assert!(refused.code == 1 && refused.err.contains("is of no job"), "{refused:?}");
     put(lab, 1, "/var/tmp/hop.py", HOP);
-    let said = quick(lab, 1, "timeout 55 python3 /var/tmp/hop.py 3 2>&1");
+    let said = quick(lab, 1, "timeout 55 python3 /var/tmp/hop.py 2>&1");
     assert_eq!(said.code, 0, "{}", said.out);
     nothing_is_left(lab, "hop");
 }

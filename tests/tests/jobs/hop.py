@@ -1,41 +1,6 @@
-"""Presses the keys of `krg hop`, and looks at its screen: hop.py NODES."""
+"""Presses the keys of `krg hop`, and looks at its screen."""
 
-import fcntl, os, pty, re, select, signal, struct, sys, termios, time
-
-NODES = int(sys.argv[1])
-pid, terminal = pty.fork()
-if pid == 0:
-    os.environ.update(TERM="xterm")
-    os.execvp("krg", ["krg", "hop"])
-shown = b""
-
-
-def resize(rows, columns):
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    os.kill(pid, signal.SIGWINCH)
-
-
-def expect(pattern, limit=15):
-    """Waits for it on the screen, after what was found before."""
-    global shown
-    until = time.monotonic() + limit
-    while time.monotonic() < until:
-        found = re.search(pattern, shown)
-        if found:
-            shown = shown[found.end():]
-            return found
-        if select.select([terminal], [], [], 0.2)[0]:
-            try:
-                shown += os.read(terminal, 4096)
-            except OSError:
-                break
-    print("not shown:", pattern, "but", shown[-500:])
-    os.kill(pid, signal.SIGKILL)
-    sys.exit(1)
-
-
-def press(key):
-    os.write(terminal, key)
+begin(15, "krg", "hop")
 
 
 def at(node):

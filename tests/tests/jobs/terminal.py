@@ -1,39 +1,10 @@
 """Types into a shell that is a job, and moves it about while it does."""
 
-import fcntl, json, os, pty, re, select, signal, struct, subprocess, sys, termios, time
-
-pid, terminal = pty.fork()
-if pid == 0:
-    os.environ.update(PS1="$ ", TERM="xterm")
-    os.execvp("krg", ["krg", "run", "--name", "terminal", "--", "bash", "--norc", "-i"])
-shown = b""
-
-
-def resize(rows, columns):
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    os.kill(pid, signal.SIGWINCH)
-
-
-def expect(pattern, limit=10):
-    global shown
-    until = time.monotonic() + limit
-    while time.monotonic() < until:
-        found = re.search(pattern, shown)
-        if found:
-            shown = shown[found.end():]
-            return found
-        if select.select([terminal], [], [], 0.2)[0]:
-            try:
-                shown += os.read(terminal, 4096)
-            except OSError:
-                break
-    print("not shown:", pattern, "but", shown[-300:])
-    os.kill(pid, signal.SIGKILL)
-    sys.exit(1)
+begin(10, "krg", "run", "--name", "terminal", "--", "bash", "--norc", "-i", PS1="$ ")
 
 
 def type_(text):
-    os.write(terminal, text.encode())
+    press(text.encode())
 
 
 def krg(*words):
