@@ -29,7 +29,7 @@ const COVERS: [(&str, &str); 3] = [
     // sysctl(8) insists on the kernel's own /proc/sys; only pid_max in it is the cluster's.
     (".local/sys", "/proc/sys"),
     ("sys/kernel/pid_max", "/proc/sys/kernel/pid_max"),
-    (".live/.sys/cpu", "/sys/devices/system/cpu"),
+    (".sys/cpu", "/sys/devices/system/cpu"),
 ];
 
 /// Runs a command on the view at `view`, or where krgd has it; returns the exit code.

@@ -3,6 +3,7 @@
 //! Everything that memory can answer is answered without waiting; what needs another node waits
 //! for it, with a deadline.
 
+pub mod brief;
 pub mod cpu;
 mod held;
 mod list;
@@ -20,6 +21,7 @@ use crate::gather::Gather;
 use crate::inode::{Fixed, Item, NodeFile, Who};
 use crate::merge;
 use crate::store::NodeView;
+use brief::Briefs;
 use krg_sys::caller::Asker;
 use krg_sys::clock::{boot_ns, wall_ns};
 use krg_sys::procfs::Procfs;
@@ -47,6 +49,7 @@ pub struct Fs {
     procfs: Arc<Procfs>,
     names: Names,
     recent: Recent,
+    briefs: Briefs,
     placed: Placed,
     local: PathBuf,
     /// The root of the mount that is asked each time; where `fs` is only that, there is none.
@@ -70,6 +73,10 @@ const OWN: [SystemFile; 5] = [
 
 /// Who sees what.
 pub trait Sight: Send + Sync + 'static {
+    /// May this node's own numbers be shown to some process? Asked before anything is told that
+    /// is the same for all.
+    fn has_any(&self) -> bool;
+
     /// Are this node's own numbers shown to this process in place of the cluster's?
     fn is_local(&self, asker: &Asker) -> bool;
 }
@@ -125,10 +132,24 @@ impl Fs {
     pub fn new(gather: Arc<Gather>, procfs: Arc<Procfs>, local: &Path) -> Fs {
         let names = Names::default();
         let since_ns = wall_ns();
-        let (recent, placed, local) = (Recent::default(), Placed::default(), local.to_owned());
+        let (recent, briefs, placed) = (Recent::default(), Briefs::default(), Placed::default());
+        let local = local.to_owned();
         let (live, daemon, sight) = (None, None, None);
         let begun = Instant::now();
-        Fs { gather, procfs, names, recent, placed, local, live, daemon, sight, since_ns, begun }
+        Fs {
+            gather,
+            procfs,
+            names,
+            recent,
+            briefs,
+            placed,
+            local,
+            live,
+            daemon,
+            sight,
+            since_ns,
+            begun,
+        }
     }
 
     /// With a mount of its own for what must be live, at `at`.
@@ -259,7 +280,8 @@ fn shape(item: Item) -> (Kind, u16) {
         | Item::MosixFile(..)
         | Item::CpuList(_)
         | Item::CpuFile(..)
-        | Item::Held(..) => (Kind::File, 0o444),
+        | Item::Held(..)
+        | Item::Brief(..) => (Kind::File, 0o444),
         Item::NodeDir(_)
         | Item::MosixDir(_)
         | Item::CpuDir(_)

@@ -12,7 +12,8 @@ pub use mount::{FS_TYPE_LIVE, mount};
 pub use notify::keep_in_step;
 
 use crate::error::ViewError;
-use crate::fs::{Attr, Fs, Kind};
+use crate::fs::brief::{Told, is_brief};
+use crate::fs::{Attr, Fs, Kind, Named};
 use crate::inode::{Item, Who};
 use crate::news::News;
 use crate::numbers::home_of;
@@ -103,6 +104,17 @@ impl View {
         if self.held { self.fs.held(attr) } else { attr }
     }
 
+    /// What the kernel is told of a name of a directory that it reads.
+    fn told(&self, named: &Named) -> Told {
+        let attr = self.shown(named.attr);
+        let known = match attr.item {
+            Item::Brief(place, version) => self.fs.brief_told(place, version),
+            _ => None,
+        };
+        let ttl = name_ttl(&named.name, &attr, self.held);
+        known.unwrap_or(Told { attr, ttl, since_ns: self.fs.since_ns() })
+    }
+
     /// A page that the kernel will keep.
     fn read_held(
         &self,
@@ -113,15 +125,18 @@ impl View {
     ) {
         let fs = self.fs.clone();
         let work = async move {
-            let Item::Held(pid, start, place, version) = item(ino)? else {
-                return Err(ViewError::WrongKind);
-            };
-            fs.fresh(pid).await;
-            let (text, former) = fs.held_text((pid, start, place, version))?;
-            if former && let Some(teller) = fs.gather().teller() {
-                teller.tell(News::Former(ino.0));
+            match item(ino)? {
+                Item::Brief(place, version) => Ok(fs.brief_text(place, version).await?.to_vec()),
+                Item::Held(pid, start, place, version) => {
+                    fs.fresh(pid).await;
+                    let (text, former) = fs.held_text((pid, start, place, version))?;
+                    if former && let Some(teller) = fs.gather().teller() {
+                        teller.tell(News::Former(ino.0));
+                    }
+                    Ok(text)
+                }
+                _ => Err(ViewError::WrongKind),
             }
-            Ok(text)
         };
         self.answer(asker, work, move |result| match result {
             Ok(text) => {
@@ -172,12 +187,11 @@ fn item(ino: INodeNo) -> Result<Item, ViewError> {
 }
 
 /// How long a name stands for what it was found to stand for.
-fn name_ttl(name: &OsStr, attr: &Attr, held: bool) -> Duration {
+fn name_ttl(name: &str, attr: &Attr, held: bool) -> Duration {
     match attr.item {
         // A number that a process keeps when it goes to another node names something else then.
         Item::Process(_) => {
-            let number = name.to_str().and_then(|name| name.parse().ok());
-            let moves = number.is_some_and(|number| home_of(number).is_some());
+            let moves = name.parse().is_ok_and(|number| home_of(number).is_some());
             if moves {
                 Duration::ZERO
             } else if held {
@@ -186,6 +200,9 @@ fn name_ttl(name: &OsStr, attr: &Attr, held: bool) -> Duration {
                 TTL
             }
         }
+        Item::Brief(..) => Duration::ZERO,
+        // Somebody sees something else.
+        item if held && is_brief(item) => TTL,
         Item::Held(..) | Item::System(_) | Item::NodeFile(..) | Item::MosixFile(..) => NEVER_TTL,
         // A link in a process's directory to its like in the mount that is asked each time.
         Item::PidFile(_, file) if held && file.kind() == PidFileKind::Text => NEVER_TTL,
@@ -203,12 +220,18 @@ fn process_of(dir: Item) -> Option<GlobalPid> {
 
 /// Which names this directory has can never change.
 fn names_are_fixed(dir: Item) -> bool {
-    matches!(dir, Item::Process(_) | Item::Task(..) | Item::NodeDir(_) | Item::MosixDir(_))
+    match dir {
+        Item::Process(_) | Item::Task(..) | Item::NodeDir(_) | Item::MosixDir(_) => true,
+        // What stat(2) follows a namespace's link to is looked for there.
+        Item::PidFile(_, file) | Item::TaskFile(_, _, file) => file == PidFile::Ns,
+        _ => false,
+    }
 }
 
 impl Filesystem for View {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let mut wanted = InitFlags::FUSE_ASYNC_READ;
+        // Who reads on in a file whose time has run out reads it anew.
+        let mut wanted = InitFlags::FUSE_ASYNC_READ | InitFlags::FUSE_AUTO_INVAL_DATA;
         if !Feature::FuseReaddirplus.masked() {
             wanted |= InitFlags::FUSE_DO_READDIRPLUS | InitFlags::FUSE_PARALLEL_DIROPS;
         }
@@ -221,24 +244,32 @@ impl Filesystem for View {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (fs, asker) = (self.fs.clone(), asker(req));
-        let (since, name) = (self.fs.since_ns(), name.to_owned());
+        let (since_ns, name) = (self.fs.since_ns(), name.to_owned());
         let fixed = Item::from_ino(parent.0).is_some_and(names_are_fixed);
-        let wanted = name.clone();
         let held = self.held;
         let work = async move {
-            let (name, parent) = (wanted.to_str().ok_or(ViewError::NoEntry)?, item(parent)?);
+            let (name, parent) = (name.to_str().ok_or(ViewError::NoEntry)?, item(parent)?);
+            let ttl = |attr: &Attr| match (parent, attr.item) {
+                // What each says is asked each time; that it is there does not change.
+                (Item::PidFile(..), Item::Entry(_, PidFile::Ns, _)) if held => NEVER_TTL,
+                _ => name_ttl(name, attr, held),
+            };
+            let told = |attr: Attr| Told { attr, since_ns, ttl: ttl(&attr) };
             if !held {
-                return fs.lookup(parent, name, &asker).await;
+                return Ok(told(fs.lookup(parent, name, &asker).await?));
             }
             if let Some(pid) = process_of(parent) {
                 fs.fresh(pid).await;
             }
-            Ok(fs.held(fs.lookup(parent, name, &asker).await?))
+            let found = fs.lookup(parent, name, &asker).await?;
+            match fs.brief(found.item).await {
+                Some(brief) => Ok(brief),
+                None => Ok(told(fs.held(found))),
+            }
         };
         self.answer(asker, work, move |result| match result {
-            Ok(attr) => {
-                let ttl = name_ttl(&name, &attr, held);
-                reply.entry(&ttl, &file_attr(&attr, since), Generation(0));
+            Ok(Told { attr, ttl, since_ns }) => {
+                reply.entry(&ttl, &file_attr(&attr, since_ns), Generation(0));
             }
             // Inode 0 tells the kernel to remember that there is no such name.
             Err(e) if i32::from(e) == libc::ENOENT && fixed => {
@@ -248,7 +279,15 @@ impl Filesystem for View {
         });
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        if let Some(Item::Brief(place, version)) = Item::from_ino(ino.0) {
+            let fs = self.fs.clone();
+            let work = async move { fs.brief_attr(place, version).await };
+            return self.answer(asker(req), work, move |result| match result {
+                Ok(told) => reply.attr(&told.ttl, &file_attr(&told.attr, told.since_ns)),
+                Err(e) => reply.error(e),
+            });
+        }
         let attr = catch_unwind(AssertUnwindSafe(|| {
             let attr = self.fs.attr(item(ino)?)?;
             // What is not held was shown as a link, and stays one under this number.
@@ -415,8 +454,10 @@ impl Filesystem for View {
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let (fs, handles, asker) = (self.fs.clone(), self.handles.clone(), asker(req));
+        let held = self.held;
         let work = async move {
             let names = fs.list(item(ino)?, &asker).await?;
+            let names = if held { fs.with_briefs(names).await } else { names };
             handles.add_dir(OpenDir::new(names))
         };
         self.answer(asker, work, move |result| match result {
@@ -465,9 +506,8 @@ impl Filesystem for View {
         for (next, name) in dir.from(offset) {
             let full = match name {
                 Ok(named) => {
-                    let shown = self.shown(named.attr);
-                    let ttl = name_ttl(OsStr::new(&named.name), &shown, self.held);
-                    let attr = self.file_attr(&shown);
+                    let Told { attr, ttl, since_ns } = self.told(named);
+                    let attr = file_attr(&attr, since_ns);
                     reply.add(attr.ino, next, &named.name, &ttl, &attr, Generation(0))
                 }
                 Err(dots) => {

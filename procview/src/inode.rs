@@ -170,6 +170,8 @@ pub enum Item {
     Held(GlobalPid, u32, u8, u8),
     /// An entry of `fd`, `fdinfo` (a descriptor's number) or `ns` (a place in `NAMESPACES`).
     Entry(GlobalPid, PidFile, u32),
+    /// A text of one line, by its place in `fs::brief::BRIEF`, and which of its contents.
+    Brief(u8, u32),
     /// `task/<tid>`, both as the node's own numbers.
     Task(GlobalPid, u32),
     /// A name in it.
@@ -245,6 +247,7 @@ impl Item {
             Item::CpuDir(n) => fixed(11, n.into(), 0),
             Item::CpuTopology(n) => fixed(12, n.into(), 0),
             Item::CpuFile(n, f) => fixed(13, n.into(), f.into()),
+            Item::Brief(place, version) => fixed(14, version.into(), place.into()),
             Item::Process(who) => process(who, DIR),
             Item::PidFile(who, file) => process(who, file.id().into()),
             Item::Held(pid, start, place, version) => {
@@ -320,6 +323,7 @@ impl Item {
             11 => Item::CpuDir(u16::try_from(a).ok()?),
             12 => Item::CpuTopology(u16::try_from(a).ok()?),
             13 => Item::CpuFile(u16::try_from(a).ok()?, u8::try_from(b).ok()?),
+            14 => Item::Brief(u8::try_from(b).ok()?, a),
             _ => return None,
         })
     }
@@ -349,6 +353,7 @@ mod tests {
         items.extend([Item::NodeDir(node), Item::MosixDir(node), Item::MosixFile(node, 7)]);
         items.extend([Item::LocalPid(4_194_303), Item::LocalName(9), Item::CpuList(2)]);
         items.extend([Item::CpuDir(65_535), Item::CpuTopology(3), Item::CpuFile(3, 4)]);
+        items.extend([Item::Brief(0, 0), Item::Brief(8, u32::MAX)]);
         let numbers: std::collections::BTreeSet<u64> = items.iter().map(|i| i.ino()).collect();
         assert_eq!(numbers.len(), items.len());
         items.into_iter().for_each(there_and_back);

@@ -5,6 +5,7 @@ use krg_migrate::caps::Whose;
 use krg_migrate::lineage::{Looking, boot};
 use krg_migrate::place;
 use krg_procview::fs::Sight;
+use krg_procview::fs::brief::STANDS;
 use krg_rpc::local;
 use krg_rpc::proto::capability as wire;
 use krg_rpc::proto::capability::capability_commands_client::CapabilityCommandsClient;
@@ -26,6 +27,9 @@ use tokio_stream::wrappers::ReceiverStream;
 /// krgd is asked again so much later when it was not there.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Until then.
+const FORGOTTEN: Duration = Duration::from_millis(2 * STANDS.as_millis() as u64);
+
 /// It.
 pub struct Local {
     node: u32,
@@ -39,6 +43,10 @@ pub struct Local {
 }
 
 impl Sight for Local {
+    fn has_any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     fn is_local(&self, asker: &Asker) -> bool {
         // What everybody pays.
         self.any.load(Ordering::Acquire) && self.has(asker)
@@ -90,7 +98,10 @@ impl Local {
         let mut lists = client.follow(ReceiverStream::new(said)).await?.into_inner();
         while let Some(list) = lists.message().await? {
             let revision = list.revision;
-            self.take(list);
+            if self.take(list) {
+                // The kernel forgets what it was told while nobody might.
+                sleep_until(Instant::now() + FORGOTTEN).await;
+            }
             let known = wire::Known { version: PROTOCOL_VERSION, revision };
             if say.send(known).await.is_err() {
                 break;
@@ -99,12 +110,16 @@ impl Local {
         Ok(())
     }
 
-    fn take(&self, list: wire::Kept) {
+    /// Returns whether it is now that somebody may for the first time.
+    fn take(&self, list: wire::Kept) -> bool {
         let pairs = list.pairs.iter();
         let kept = pairs.filter_map(|p| Some((Whose::parse(&p.key)?, Sets::parse(&p.value)?)));
         let kept: HashMap<Whose, Sets> = kept.collect();
-        let any = !kept.is_empty();
+        let sees = |sets: &Sets| {
+            [sets.effective, sets.inheritable_effective].iter().any(|s| s.has(SeeLocalProcStat))
+        };
+        let any = kept.values().any(sees);
         *self.kept.write().unwrap_or_else(PoisonError::into_inner) = kept;
-        self.any.store(any, Ordering::Release);
+        !self.any.swap(any, Ordering::AcqRel) && any
     }
 }

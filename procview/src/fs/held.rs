@@ -33,6 +33,9 @@ impl Fs {
     /// What such a mount shows in the place of `attr`; with it the kernel is told what a text
     /// says now, and will be told when that changes.
     pub fn held(&self, attr: Attr) -> Attr {
+        if matches!(attr.item, Item::Brief(..)) {
+            return attr;
+        }
         let asked = if attr.kind == Kind::File { attr.as_link() } else { attr };
         let Item::PidFile(Who::Process(pid, start), file) = attr.item else { return asked };
         let Some(place) = file.held_place() else { return asked };

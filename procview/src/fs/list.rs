@@ -1,7 +1,7 @@
 //! The names in a directory.
 
 use super::lookup::{AT_ROOT, cluster_files, entry_item, system_file};
-use super::{Attr, Fs, LIST_MAX_AGE, Named, cpu, hidden, names, process, shape};
+use super::{Attr, Fs, LIST_MAX_AGE, Named, cpu, hidden, names, needs, process, shape};
 use crate::error::ViewError;
 use crate::gather::Standing;
 use crate::inode::{Fixed, Item, NodeFile, Who, start_bits};
@@ -10,7 +10,7 @@ use crate::numbers::Numbers;
 use crate::store::NodeView;
 use krg_rpc::peers::Peer;
 use krg_sys::caller::Asker;
-use krg_types::{GlobalPid, NodeId, PidFile};
+use krg_types::{GlobalPid, NodeId, PidFile, SystemFile};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -61,7 +61,9 @@ impl Fs {
 
     /// As in the kernel: names first, then the processes, lowest number first.
     async fn root(&self) -> Vec<Named> {
-        self.gather.refresh_told(None, true, 0, LIST_MAX_AGE).await;
+        // What is told of the files among the names comes with the list.
+        let files = needs(Item::System(SystemFile::Loadavg));
+        self.gather.refresh_told(None, true, files, LIST_MAX_AGE).await;
         let mut all: Vec<Named> =
             AT_ROOT.iter().map(|(name, f)| plain(*name, Item::Fixed(*f))).collect();
         for name in names::list(&self.procfs, Fixed::Root) {

@@ -43,9 +43,15 @@ impl Recent {
         if table.len() >= REMEMBERED_MAX {
             table.retain(|_, (at, _)| at.elapsed() < REMEMBER);
         }
-        if table.len() < REMEMBERED_MAX {
-            table.insert(question, (Instant::now(), entries));
+        // The oldest gives way: who goes through all processes has done with it.
+        let oldest =
+            || table.iter().min_by_key(|(_, (at, _))| *at).map(|(asked, _)| asked.clone());
+        if table.len() >= REMEMBERED_MAX
+            && let Some(oldest) = oldest()
+        {
+            table.remove(&oldest);
         }
+        table.insert(question, (Instant::now(), entries));
     }
 }
 
@@ -100,5 +106,28 @@ fn request(question: &Question, tid: u32, entry: &str) -> wire::LiveRequest {
         gid: question.caller.gid,
         groups: question.caller.groups.clone(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use krg_types::NodeId;
+
+    fn question(pid: u32) -> Question {
+        let pid = GlobalPid::new(NodeId::new(1).unwrap(), pid).unwrap();
+        let caller = Caller { uid: 0, gid: 0, groups: Vec::new() };
+        Question { pid, start_ticks: 0, file: PidFile::Ns, caller }
+    }
+
+    #[test]
+    fn who_goes_through_many_is_remembered_by_the_last() {
+        let recent = Recent::default();
+        for pid in 1..=3 * REMEMBERED_MAX as u32 {
+            recent.put(question(pid), Arc::default());
+            assert!(recent.get(&question(pid)).is_some(), "{pid}");
+        }
+        assert_eq!(recent.0.lock().unwrap().len(), REMEMBERED_MAX);
+        assert!(recent.get(&question(1)).is_none());
     }
 }

@@ -47,17 +47,22 @@ impl Fs {
             }
             // For who starts a cluster and wants to know when its views are whole.
             Item::Fixed(Fixed::Settled) => Ok(line(self.gather.settle(SETTLE_MAX).await)),
-            _ => {
-                let only = match item {
-                    Item::NodeFile(node, _) | Item::MosixFile(node, _) => Some(node),
-                    _ => None,
-                };
-                let uptime = item == Item::System(SystemFile::Uptime);
-                let max_age = if uptime { UPTIME_MAX_AGE } else { SYSTEM_MAX_AGE };
-                self.gather.refresh(only, false, needs(item), max_age).await;
-                self.whole_system(item)
+            Item::Brief(place, version) => {
+                self.brief_text(place, version).await.map(|text| text.to_vec())
             }
+            _ => self.whole_system_now(item).await,
         }
+    }
+
+    pub(super) async fn whole_system_now(&self, item: Item) -> Result<Vec<u8>, ViewError> {
+        let only = match item {
+            Item::NodeFile(node, _) | Item::MosixFile(node, _) => Some(node),
+            _ => None,
+        };
+        let uptime = item == Item::System(SystemFile::Uptime);
+        let max_age = if uptime { UPTIME_MAX_AGE } else { SYSTEM_MAX_AGE };
+        self.gather.refresh(only, false, needs(item), max_age).await;
+        self.whole_system(item)
     }
 
     fn whole_system(&self, item: Item) -> Result<Vec<u8>, ViewError> {

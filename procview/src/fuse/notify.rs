@@ -2,7 +2,7 @@
 //! may have to wait for a request of the same file to be answered first.
 
 use crate::fs::Fs;
-use crate::inode::{Item, Who, start_bits};
+use crate::inode::{Item, NAMESPACES, Who, start_bits};
 use crate::news::{Hearer, News};
 use crate::store::{NodeView, Process};
 use fuser::{INodeNo, Notifier};
@@ -101,7 +101,7 @@ impl Keeper {
                         self.changed(pid, before, told);
                     }
                     if (now.uid, now.gid) != (before.uid, before.gid) {
-                        self.say(dir(pid, before), |k, ino| k.inval_inode(ino, -1, 0));
+                        self.given_away(pid, before);
                     }
                 }
                 _ => self.ended(pid, before),
@@ -120,6 +120,16 @@ impl Keeper {
             if since_ms < ON_ITS_WAY_MS {
                 self.put_off(Later::Name(dir, name));
             }
+        }
+    }
+
+    /// It has another owner.
+    fn given_away(&mut self, pid: GlobalPid, process: &Process) {
+        self.say(dir(pid, process), |k, ino| k.inval_inode(ino, -1, 0));
+        let who = Who::Process(pid, start_bits(process.start_ticks));
+        for name in NAMESPACES {
+            let links = Item::PidFile(who, PidFile::Ns).ino();
+            self.say(links, |k, ino| k.inval_entry(ino, OsStr::new(name)));
         }
     }
 

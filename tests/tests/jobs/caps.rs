@@ -187,6 +187,11 @@ pub fn who_may_sees_his_nodes_numbers(lab: &Lab) {
     let seconds = |line: &str| line.parse::<i64>().expect("seconds");
     assert!((seconds(lines[2]) - seconds(lines[6])).abs() <= 1, "{said}");
     nothing_is_kept(lab);
+    // What the kernel holds for all is asked for again while somebody sees something else.
+    let kind = "stat -c %F /cluster/proc/loadavg";
+    let taken = format!("{kind}; (bash -c '{local}; {kind}; true'); true");
+    assert_eq!(cpus(&taken), "regular file\nsymbolic link\n");
+    nothing_is_kept(lab);
 }
 
 /// Of those who have ended.

@@ -36,7 +36,8 @@ pub fn all(checks: &mut Checks, lab: &Lab) {
 }
 
 #[track_caller]
-fn python(lab: &Lab, script: &str, args: &[&str]) -> Said {
+/// What a script of python's says in a session.
+pub fn python(lab: &Lab, script: &str, args: &[&str]) -> Said {
     let command = ["krg", "exec", "--", PYTHON, "-c", script];
     lab.exec(1, &[&command[..], args].concat())
 }

@@ -2,6 +2,7 @@
 
 use super::cast::{Cast, NODES, SOON, cluster, cpus, cpus_of_node_3, memory, native, on_view};
 use super::checks::Checks;
+use super::exec::python;
 use super::table::{Table, field, words};
 use krg_tests::{Lab, within};
 
@@ -9,6 +10,11 @@ use krg_tests::{Lab, within};
 pub fn all(checks: &mut Checks, lab: &Lab, cast: &Cast) {
     checks.check("free", || free(lab));
     checks.check("uptime", || uptime(lab));
+    checks.check("texts of one line", || {
+        let last = (cpus(lab).iter().sum::<u32>() - 1).to_string();
+        let said = python(lab, include_str!("brief.py"), &[&last]).ok();
+        assert_eq!(said, "as it should be\n");
+    });
     checks.check("w", || w(lab));
     checks.check("load averages", || loads(lab));
     checks.check("vmstat 1 2", || vmstat(lab));
