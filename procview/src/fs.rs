@@ -230,8 +230,8 @@ impl Fs {
                 let (uid, gid) = self.owner_of(pid).unwrap_or((0, 0));
                 return Ok(Attr { uid, gid, ..attr });
             }
-            Item::Held(pid, start, place, _) => {
-                return self.held_attr(item, (pid, start, place));
+            Item::Held(pid, start, place, version) => {
+                return self.held_attr((pid, start, place, version)).map(|(attr, _)| attr);
             }
             _ => return Ok(attr),
         };

@@ -289,14 +289,19 @@ impl Filesystem for View {
             });
         }
         let attr = catch_unwind(AssertUnwindSafe(|| {
-            let attr = self.fs.attr(item(ino)?)?;
+            let item = item(ino)?;
+            if let Item::Held(pid, start, place, version) = item {
+                let (attr, former) = self.fs.held_attr((pid, start, place, version))?;
+                // Of the last one's end the kernel is told.
+                return Ok((attr, if former { TTL } else { NEVER_TTL }));
+            }
+            let attr = self.fs.attr(item)?;
             // What is not held was shown as a link, and stays one under this number.
-            let is_link =
-                self.held && attr.kind == Kind::File && !matches!(attr.item, Item::Held(..));
-            Ok::<_, ViewError>(if is_link { attr.as_link() } else { attr })
+            let is_link = self.held && attr.kind == Kind::File;
+            Ok::<_, ViewError>((if is_link { attr.as_link() } else { attr }, TTL))
         }));
         match attr {
-            Ok(Ok(attr)) => reply.attr(&TTL, &self.file_attr(&attr)),
+            Ok(Ok((attr, ttl))) => reply.attr(&ttl, &self.file_attr(&attr)),
             Ok(Err(e)) => reply.error(Errno::from_i32(e.errno())),
             Err(_) => reply.error(Errno::EIO),
         }

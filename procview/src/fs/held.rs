@@ -63,17 +63,19 @@ impl Fs {
         }
     }
 
-    /// What stat(2) says of a held text: of its process now, whichever content it is.
-    pub(super) fn held_attr(
+    /// What stat(2) says of a held text, and whether it is a former one of its process's.
+    ///
+    /// # Errors
+    /// ESRCH for a process that has ended.
+    pub fn held_attr(
         &self,
-        item: Item,
-        (pid, start, place): (GlobalPid, u32, u8),
-    ) -> Result<Attr, ViewError> {
-        let is = |ticks: u64| held_start(start_bits(ticks)) == start;
-        let found = self.find_held(pid, is, place, None).ok_or(ViewError::NoProcess)?;
+        (pid, start, place, version): (GlobalPid, u32, u8, u8),
+    ) -> Result<(Attr, bool), ViewError> {
+        let (found, former) = self.last_or_former((pid, start, place, version))?;
+        let item = Item::Held(pid, start, place, version);
         let perm = PidFile::HELD.get(usize::from(place)).map_or(0, |file| file.mode());
         let (uid, gid, size) = (found.process.uid, found.process.gid, found.text.len() as u64);
-        Ok(Attr { item, kind: Kind::File, perm, uid, gid, size })
+        Ok((Attr { item, kind: Kind::File, perm, uid, gid, size }, former))
     }
 
     /// The content with this version, if it is the last or the one before; else the last, and
@@ -83,17 +85,24 @@ impl Fs {
     /// ESRCH for a process that has ended.
     pub fn held_text(
         &self,
-        (pid, start, place, version): (GlobalPid, u32, u8, u8),
+        held: (GlobalPid, u32, u8, u8),
     ) -> Result<(Vec<u8>, bool), ViewError> {
+        self.last_or_former(held).map(|(found, former)| (found.text, former))
+    }
+
+    fn last_or_former(
+        &self,
+        (pid, start, place, version): (GlobalPid, u32, u8, u8),
+    ) -> Result<(Found, bool), ViewError> {
         let is = |ticks: u64| held_start(start_bits(ticks)) == start;
         self.about_to_tell(pid, place);
         let last = self.find_held(pid, is, place, None).ok_or(ViewError::NoProcess)?;
         if last.version == version {
-            return Ok((last.text, false));
+            return Ok((last, false));
         }
         let before = self.gather.view_before(pid.node());
         let before = before.and_then(|view| self.find_held(pid, is, place, Some(&view)));
-        Ok((before.filter(|found| found.version == version).unwrap_or(last).text, true))
+        Ok((before.filter(|found| found.version == version).unwrap_or(last), true))
     }
 
     fn find_held(
